@@ -1,0 +1,1 @@
+"""The wire format: the only thing that both wings share beside model."""

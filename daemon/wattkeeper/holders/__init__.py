@@ -1,0 +1,1 @@
+"""Add a way to see who holds a device here: one file each, behind the protocol in `base`."""

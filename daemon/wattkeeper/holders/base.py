@@ -1,0 +1,66 @@
+"""What every way of seeing holders is to the splitter."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from wattkeeper.model.holder import HolderInfo
+from wattkeeper.model.state import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class HolderKey:
+    """A holder on this node: manager, the manager's id, and birth in UTC milliseconds."""
+
+    manager: str
+    raw_id: str
+    birth_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One holder's hold on one meter.
+
+    `holder` None is the machine's own processes (account `system`).
+    `weight`: activity since the last look in whole units of its kind (µs of CPU time, ppm of SM
+    time), None if not measured. `reserved_ppm`: its reserved part of the device in parts per
+    million, None if nothing is reserved. `allocated`: the scheduler (mark, pod-resources) said
+    so, kernel or no kernel; a claim that is only seen through a process is not allocated.
+    """
+
+    holder: HolderKey | None
+    weight: int | None = None
+    reserved_ppm: int | None = None
+    allocated: bool = False
+
+
+class HolderSource(Protocol):
+    """A way to see who holds which meter.
+
+    `claims` is a snapshot taken without I/O: the source keeps it fresh in `look`.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short name, as `doctor` shows it: `cgroups`, `marks`, `processes`."""
+        ...
+
+    async def look(self) -> None:
+        """Bring the view up to date. Called at every sample and right after an edge."""
+        ...
+
+    def claims(self) -> Mapping[str, Sequence[Claim]]:
+        """Return claims by meter name as of the last look; `cpu/*` keys stand for each socket."""
+        ...
+
+    def infos(self) -> Mapping[HolderKey, HolderInfo]:
+        """Return what is known of every holder in `claims`."""
+        ...
+
+    def findings(self) -> Sequence[Finding]:
+        """State of this way of seeing, for `doctor` and metrics."""
+        ...
+
+    async def close(self) -> None:
+        """Stop watching."""
+        ...

@@ -1,0 +1,1 @@
+"""Meters, readings, epochs, holders, windows. Pure: imports nothing of ours."""

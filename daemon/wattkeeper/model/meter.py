@@ -1,0 +1,53 @@
+"""A meter: one physical point that counts energy on one node."""
+
+import enum
+from dataclasses import dataclass
+
+import msgspec
+
+
+class Component(enum.StrEnum):
+    """What a meter measures. `host` is a family of its own, so that nobody sums it twice."""
+
+    GPU = "gpu"
+    CPU = "cpu"
+    DRAM = "dram"
+    HOST = "host"
+
+
+class Method(enum.IntEnum):
+    """Where a figure comes from: the `source` axis of every posting."""
+
+    COUNTER = 0
+    INTEGRATED = 1
+    ESTIMATED = 2
+
+
+class MeterInfo(msgspec.Struct, frozen=True, array_like=True):
+    """Who a meter is, as it travels to the ledger.
+
+    `name` is `gpu/<UUID>`, `cpu/<socket>/<domain>` or `host/<meter>`: UUID or topology, never an
+    index. `labels` are descriptive: uuid, pci_bus_id, model, driver, vendor, scope.
+    """
+
+    name: str
+    component: Component
+    source: str
+    labels: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class MeterSpec:
+    """A meter as its source sees it now.
+
+    `wrap_uj`: the counter's range if it wraps, else None.
+    `limit_mw`: the most that it can plausibly draw, else None (then no jump can be told).
+    `load`: identity of this load of the driver; another value is another epoch.
+    `method`: COUNTER where the hardware counts energy, else INTEGRATED from power.
+    """
+
+    info: MeterInfo
+    method: Method = Method.COUNTER
+    wrap_uj: int | None = None
+    limit_mw: int | None = None
+    load: str = ""

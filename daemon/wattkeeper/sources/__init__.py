@@ -1,0 +1,1 @@
+"""Add a sensor here: one file each, behind the protocol in `base`."""

@@ -2,13 +2,15 @@
 
 import argparse
 import difflib
+import inspect
 import re
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pydantic_settings import BaseSettings, CliSettingsSource
+from pydantic import BaseModel
+from pydantic_settings import CliSettingsSource
 
 from wattkeeper.values import format_duration
 
@@ -20,6 +22,7 @@ _METAVARS = {
     "Path": "PATH",
     "SecretStr": "SECRET",
 }
+_RELATIVE = re.compile(r"-[\d.]+(ms|[smhdw])")
 _TIMEDELTA = re.compile(r"(?:(\d+) days?, )?(\d+):(\d\d):(\d\d(?:\.\d+)?)(?=\)$)")
 
 
@@ -43,11 +46,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 def flags(
-    model: type[BaseSettings],
+    model: type[BaseModel],
     args: Sequence[str],
     program: str,
     *,
     config_flag: bool = False,
+    enforce_required: bool = False,
 ) -> tuple[dict[str, Any], Path | None]:
     """Parse `args` by the model's fields; return the nested values and the file of `--config`.
 
@@ -57,7 +61,7 @@ def flags(
     """
     parser = _Parser(
         prog=program,
-        description=model.__doc__,
+        description=inspect.cleandoc(model.__doc__ or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -68,14 +72,25 @@ def flags(
     def add_argument(into: argparse._ActionsContainer, *names: str, **how: Any) -> argparse.Action:
         options.extend(names)
         if "metavar" in how:
-            how["metavar"] = _METAVARS.get(how["metavar"], how["metavar"])
-        how["help"] = _TIMEDELTA.sub(_say_duration, how.get("help") or "")
+            given = str(how["metavar"])
+            structured = given.startswith(("dict[", "tuple[", "list["))
+            how["metavar"] = "JSON" if structured else _METAVARS.get(given, given)
+        how["help"] = _say_default(how.get("help") or "")
         return into.add_argument(*names, **how)
 
     source = CliSettingsSource[Any](
-        model, cli_prog_name=program, root_parser=parser, add_argument_method=add_argument
+        model,  # type: ignore[arg-type]  # reads fields and docstring only, as CliApp does
+        cli_prog_name=program,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_avoid_json=True,
+        cli_hide_none_type=True,
+        cli_enforce_required=enforce_required,
+        cli_use_class_docs_for_groups=True,
+        root_parser=parser,
+        add_argument_method=add_argument,
     )
-    parsed, unknown = parser.parse_known_args(list(args))
+    parsed, unknown = parser.parse_known_args(_join_relative(args))
     if unknown:
         word = unknown[0].partition("=")[0]
         advice = nearest(word, options) if word.startswith("-") else "it is one argument too many"
@@ -84,6 +99,22 @@ def flags(
     config = given.pop("config") if config_flag else None
     source(parsed_args=given)
     return source(), config
+
+
+def _join_relative(args: Sequence[str]) -> list[str]:
+    """Write `--since -24h` as `--since=-24h`, which argparse would take for a flag."""
+    joined: list[str] = []
+    for word in args:
+        if _RELATIVE.fullmatch(word) and joined and joined[-1].startswith("--"):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _say_default(text: str) -> str:
+    text = re.sub(r" ?\(default: (None|\{\}|\(\))\)$", "", text)
+    return _TIMEDELTA.sub(_say_duration, text)
 
 
 def _say_duration(found: re.Match[str]) -> str:

@@ -61,11 +61,6 @@ class Settings(BaseSettings):
         frozen=True,
         env_nested_delimiter="__",
         env_ignore_empty=True,
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        cli_avoid_json=True,
-        cli_hide_none_type=True,
-        cli_use_class_docs_for_groups=True,
     )
 
     @classmethod
@@ -252,7 +247,7 @@ def _explain(model: type[BaseModel], item: Any, origins: Mapping[str, str]) -> s
     path = [str(part) for part in item["loc"]]
     key = ".".join(path)
     origin = next((origins[k] for k in origins if key == k or key.startswith(k + ".")), DEFAULT)
-    where = f"{origin}: {key}" if key else origin
+    where = f"{origin}: {key}" if key and not origin.startswith("--") else origin
     if item["type"] == "extra_forbidden":
         table = _field(model, path)[1]
         return f"{where}: unknown key; {nearest(path[-1], list(table.model_fields))}"

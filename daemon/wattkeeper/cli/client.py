@@ -1,0 +1,81 @@
+"""Asking the aggregator: where it is, and what to say when it does not answer."""
+
+import asyncio
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from wattkeeper.cli.command import CommandError
+from wattkeeper.flags import ConfigError, nearest
+
+DEFAULT_URL = "http://127.0.0.1:9746"
+FILES = (Path("~/.config/wattkeeper/client.toml"), Path("/etc/wattkeeper/client.toml"))
+_PATIENCE = aiohttp.ClientTimeout(total=120, sock_connect=10)
+
+
+def find(url: str | None) -> str:
+    """Return the aggregator's address: `--url`, WATTKEEPER_URL, `client.toml`, this machine.
+
+    Raises:
+        ConfigError: a `client.toml` that cannot be read, or an address that is none.
+
+    """
+    found = url or os.environ.get("WATTKEEPER_URL") or _from_files() or DEFAULT_URL
+    if not found.startswith(("http://", "https://")):
+        raise ConfigError(f"url: {found!r} is no address; write http://HOST:9746")
+    return found.rstrip("/")
+
+
+def _from_files() -> str | None:
+    for file in FILES:
+        path = file.expanduser()
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
+        for key in values:
+            if key != "url":
+                raise ConfigError(f"{path}: {key}: unknown key; {nearest(key, ['url'])}")
+        if "url" in values:
+            return str(values["url"])
+    return None
+
+
+def ask(url: str | None, path: str, query: Mapping[str, str | None] | None = None) -> Any:
+    """Return the aggregator's answer to `GET path`; parameters that are None are left out.
+
+    Raises:
+        CommandError: nobody answers, or the answer is a problem; says what to do.
+
+    """
+    base = find(url)
+    asked = {name: value for name, value in (query or {}).items() if value is not None}
+    try:
+        return asyncio.run(_get(base, path, asked))
+    except aiohttp.ClientConnectorError as error:
+        raise CommandError(
+            f"no aggregator answers at {base} ({error.strerror or error}). Start one with "
+            "`wattkeeper aggregator`, or say where it is with --url, WATTKEEPER_URL or client.toml"
+        ) from error
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise CommandError(f"{base}{path}: {str(error) or 'no answer in time'}") from error
+
+
+async def _get(base: str, path: str, query: Mapping[str, str]) -> Any:
+    async with (
+        aiohttp.ClientSession(timeout=_PATIENCE) as session,
+        session.get(f"{base}{path}", params=dict(query)) as answer,
+    ):
+        if "json" not in answer.content_type:
+            raise CommandError(f"{base} is not a Wattkeeper aggregator (it sent {answer.status})")
+        body = await answer.json(content_type=None)
+        if answer.status >= 400:
+            code = 1 if answer.status == 404 else 2
+            raise CommandError(str(body.get("detail") or body.get("title")), code)
+        return body

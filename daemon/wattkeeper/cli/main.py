@@ -1,0 +1,121 @@
+"""`wattkeeper`: the table of commands. A command's own module is imported when it runs."""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from wattkeeper import __version__
+
+
+class Runnable(Protocol):
+    """A command with its arguments. Returns the exit code: 0 fine, 1 "no", 2 wrong use."""
+
+    def run(self) -> int:
+        """Do it."""
+        ...
+
+
+class Entry(NamedTuple):
+    """Where a command lives and what it is for."""
+
+    group: str
+    module: str
+    command: str
+    help: str
+
+
+RUN, ASK, NODE, SETUP = "Run", "Ask", "On a node", "Set up"
+
+COMMANDS: dict[str, Entry] = {
+    "up": Entry(RUN, "up", "Up", "agent and aggregator on this machine"),
+    "agent": Entry(RUN, "agent", "Agent", "meter this node"),
+    "aggregator": Entry(RUN, "aggregator", "Aggregator", "keep the fleet's books and answer"),
+    "demo": Entry(RUN, "demo", "Demo", "a simulated fleet, to see it at work"),
+    "job": Entry(ASK, "job", "Job", "what a job used, and how sure that is"),
+    "jobs": Entry(ASK, "jobs", "Jobs", "my jobs of the last 7 days, or anyone's"),
+    "report": Entry(ASK, "report", "Report", "energy by user, account, partition, node, …"),
+    "balance": Entry(ASK, "balance", "Balance", "do the books balance? exit 1 if not"),
+    "doctor": Entry(NODE, "doctor", "Doctor", "what is seen here, what is not, and what to do"),
+    "mark": Entry(NODE, "mark", "Mark", "start or end of a job, from prolog and epilog"),
+    "release": Entry(NODE, "release", "Release", "let go of a GPU's driver for a while"),
+    "config": Entry(SETUP, "config", "Config", "check the configuration, or show where it is from"),
+}
+
+EXAMPLES = """\
+Examples:
+  wattkeeper up                           start everything on this machine
+  wattkeeper job 123456                   what that job used
+  wattkeeper report --by account --since -30d
+  wattkeeper balance                      exit 0 if the books balance
+  wattkeeper COMMAND --help               more about one command"""
+
+
+def usage() -> str:
+    """Return the help of `wattkeeper` itself."""
+    lines = [
+        "usage: wattkeeper COMMAND [OPTIONS]",
+        "",
+        "Meters every GPU and CPU, and keeps books that balance.",
+    ]
+    for group in (RUN, ASK, NODE, SETUP):
+        lines += ["", f"{group}:"]
+        lines += [f"  {name:<12}{c.help}" for name, c in COMMANDS.items() if c.group == group]
+    return "\n".join([*lines, "", EXAMPLES])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    name = args.pop(0) if args else ""
+    if name in {"-h", "--help", "help"}:
+        print(usage())
+        return 0
+    if name in {"-V", "--version", "version"}:
+        print(f"wattkeeper {__version__}")
+        return 0
+    if name not in COMMANDS:
+        return _unknown(name)
+    return _run(name, args)
+
+
+def _unknown(name: str) -> int:
+    if not name:
+        print(usage(), file=sys.stderr)
+        return 2
+    close = difflib.get_close_matches(name, COMMANDS, n=1)
+    advice = f"did you mean `{close[0]}`?" if close else "see `wattkeeper --help`"
+    print(f"wattkeeper: {name}: no such command; {advice}", file=sys.stderr)
+    return 2
+
+
+def _run(name: str, args: Sequence[str]) -> int:
+    from wattkeeper.cli.command import CommandError, parse
+    from wattkeeper.flags import ConfigError
+
+    entry = COMMANDS[name]
+    try:
+        module = importlib.import_module(f"wattkeeper.cli.{entry.module}")
+        command: Runnable = parse(getattr(module, entry.command), args, f"wattkeeper {name}")
+        code = command.run()
+        sys.stdout.flush()
+    except ConfigError as error:
+        for line in str(error).splitlines():
+            print(f"wattkeeper {name}: {line}", file=sys.stderr)
+        return 2
+    except CommandError as error:
+        print(f"wattkeeper {name}: {error}", file=sys.stderr)
+        return error.code
+    except BrokenPipeError:
+        # The reader (`head`) has seen enough; keep the interpreter from saying so at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

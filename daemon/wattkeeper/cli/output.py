@@ -1,0 +1,120 @@
+"""Answers for people and for programs: `--format table|json|csv`, and units that read well."""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+Format = Literal["table", "json", "csv"]
+UNKNOWN = "-"
+_UNITS = ((3_600_000_000_000_000, "MWh"), (3_600_000_000_000, "kWh"), (3_600_000_000, "Wh"))
+
+
+def console() -> Console:
+    """Return a console on standard output; when piped, lines are as long as they need to be."""
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=220, no_color=True)
+
+
+def energy(uj: int | str | None) -> str:
+    """Return whole microjoules in the unit that fits: MWh, kWh, Wh or J."""
+    if uj is None:
+        return UNKNOWN
+    value = int(uj)
+    for size, unit in _UNITS:
+        if abs(value) >= size:
+            return f"{_digits(value / size)} {unit}"
+    return f"{_digits(value / 1_000_000)} J"
+
+
+def _digits(value: float) -> str:
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def watts(value: float | None) -> str:
+    """Return power as `312 W` or `1.25 kW`."""
+    if value is None:
+        return UNKNOWN
+    if abs(value) >= 10_000:
+        return f"{_digits(value / 1000)} kW"
+    return f"{value:,.0f} W" if abs(value) >= 10 else f"{value:.1f} W"
+
+
+def span(seconds: float | None) -> str:
+    """Return a length of time as `h:mm:ss`."""
+    if seconds is None:
+        return UNKNOWN
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def percent(ratio: float | None) -> str:
+    """Return a ratio as percent; never 100 % for what is not complete."""
+    if ratio is None:
+        return UNKNOWN
+    if 0.9995 <= ratio < 1:
+        return "99.9 %"
+    return f"{ratio * 100:.3g} %" if ratio < 1 else f"{ratio * 100:.0f} %"
+
+
+def instant(text: str | None) -> str:
+    """Return an RFC 3339 instant without its fraction: `2026-11-23 20:15:00Z`."""
+    if text is None:
+        return UNKNOWN
+    return text.replace("T", " ").replace("+00:00", "Z")
+
+
+def emit_json(answer: Any) -> None:
+    """Print the answer as JSON."""
+    json.dump(answer, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def emit_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Print rows as CSV with a header; lists are joined with spaces, missing values are empty."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_cell(row.get(column)) for column in columns])
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return " ".join(str(item) for item in value)
+    return "" if value is None else value
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> Table:
+    """Return a table: first column to the left, and those whose header starts with `<`."""
+    drawn = Table(
+        box=box.SIMPLE_HEAD if sys.stdout.isatty() else None,
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+    )
+    for number, header in enumerate(headers):
+        left = number == 0 or header.startswith("<")
+        drawn.add_column(
+            header.removeprefix("<"),
+            justify="left" if left else "right",
+            no_wrap=not left,
+            overflow="ellipsis",
+        )
+    for row in rows:
+        drawn.add_row(*(escape(clean(cell)) for cell in row))
+    return drawn
+
+
+def clean(text: str) -> str:
+    """Return text without control characters: a job's name must not drive the terminal."""
+    return "".join(char if char.isprintable() else "�" for char in text)

@@ -1,0 +1,101 @@
+"""A job that runs: where, since when, and the energy that it truly used there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from wattkeeper.simulation.chip import Demand
+from wattkeeper.simulation.machine import CORES, Device, Machine
+from wattkeeper.simulation.waveform import Pattern
+from wattkeeper.simulation.workloads import NOTHING, JobPlan
+
+DRAM_MW = 260
+"""What the memory draws above idle for each busy core."""
+
+
+@dataclass(slots=True)
+class Place:
+    """A job's part of one node: the machine and the indices of its GPUs there."""
+
+    machine: Machine
+    gpus: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Job:
+    """One run of a job. `true_uj` is what it used per (node, meter), up to its end.
+
+    `edges`: instants in true milliseconds. `marked`: prolog and epilog told the nodes of them.
+    """
+
+    plan: JobPlan
+    start_ms: int
+    places: list[Place]
+    marked: bool
+    end_ms: int
+    running: bool = True
+    true_uj: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """The holder that the job is to the chips."""
+        return self.plan.job_id
+
+    def allocate(self, at_ms: int) -> None:
+        """The job holds its devices from `at_ms` on, and asks nothing of them yet."""
+        for device, demand in self._demands(busy=False):
+            device.chip.attach(at_ms, self.key, demand)
+
+    def launch(self, at_ms: int) -> None:
+        """Its processes begin to work."""
+        for device, demand in self._demands(busy=True):
+            device.chip.attach(at_ms, self.key, demand)
+
+    def finish(self, at_ms: int) -> None:
+        """Its processes have ended; it still holds the devices."""
+        self.allocate(at_ms)
+
+    def release(self, at_ms: int) -> None:
+        """It holds nothing any more; its true energy is known."""
+        for place in self.places:
+            for device in self.devices(place):
+                used = device.chip.detach(at_ms, self.key)
+                self.true_uj[place.machine.name, device.name] = used
+        self.running, self.end_ms = False, at_ms
+
+    def measure(self, at_ms: int) -> dict[tuple[str, str], int]:
+        """Return its true energy per (node, meter) so far, for a job that still runs too."""
+        if not self.running:
+            return self.true_uj
+        return {
+            (place.machine.name, device.name): device.chip.true_uj(at_ms, self.key)
+            for place in self.places
+            for device in self.devices(place)
+        }
+
+    def devices(self, place: Place) -> Iterator[Device]:
+        """Every device of which it holds a part at one place."""
+        yield from (place.machine.gpus[index] for index in place.gpus)
+        yield from place.machine.sockets
+        yield from place.machine.drams
+
+    def _demands(self, *, busy: bool) -> Iterator[tuple[Device, Demand]]:
+        plan = self.plan
+        shared = plan.shard_ppm > 0
+        on_gpu = Demand(
+            plan.gpu_power if busy else NOTHING,
+            reserved_ppm=plan.shard_ppm or 1_000_000,
+            exclusive=not shared,
+            memory_bytes=plan.memory_bytes if busy else 0,
+        )
+        for place in self.places:
+            for index in place.gpus:
+                yield place.machine.gpus[index], on_gpu
+            sockets = len(place.machine.sockets)
+            for device in (*place.machine.sockets, *place.machine.drams):
+                each = plan.core_mw if device in place.machine.sockets else DRAM_MW
+                power = Pattern((1, each * plan.cores // sockets)) if busy else NOTHING
+                yield device, Demand(power, self.cpu_ppm(place), exclusive=False)
+
+    def cpu_ppm(self, place: Place) -> int:
+        """Its reserved part of the cores of one node."""
+        return self.plan.cores * 1_000_000 // (CORES * len(place.machine.sockets))

@@ -1,0 +1,172 @@
+"""A simulated node: eight GPUs, two sockets, a host power meter, and what it says when asked."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from wattkeeper.model.meter import Component, MeterInfo, MeterSpec, Method
+from wattkeeper.model.reading import Gauge, Reading
+from wattkeeper.simulation.chip import Chip, ChipKind, Demand
+from wattkeeper.simulation.clock import VirtualClock
+from wattkeeper.simulation.counter import Counter, CounterKind
+from wattkeeper.simulation.waveform import Pattern
+
+SYSTEM = "system"
+"""The holder of the machine's own processes on its sockets."""
+CORES = 64
+"""Cores of a socket."""
+
+GPU = ChipKind(idle_mw=72_000, peak_mw=720_000, limit_mw=700_000, rise_mc_per_w=70)
+PACKAGE = ChipKind(idle_mw=95_000, peak_mw=380_000, limit_mw=360_000, rise_mc_per_w=120)
+DRAM = ChipKind(idle_mw=14_000, peak_mw=60_000, limit_mw=60_000, rise_mc_per_w=200)
+GPU_MEMORY = 80 << 30
+RAPL_WRAP_UJ = 65_532_610_987
+"""A package that draws 180 W wraps every six minutes."""
+BASE_MW = 210_000
+"""Fans, network and board of a host."""
+SUPPLY_LOSS = 20
+"""Power supplies lose one part in twenty of what they deliver."""
+
+
+@dataclass(slots=True)
+class Device:
+    """A chip, the counter over it, and the meter that it is to the agent."""
+
+    spec: MeterSpec
+    chip: Chip
+    counter: Counter
+    answers: bool = True
+    limit_mw: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of its meter."""
+        return self.spec.info.name
+
+    def read(self, at_ms: int, boot_ns: int) -> Reading:
+        """Return what the device says at `at_ms`."""
+        chip = self.chip
+        energy = self.counter.read_uj(at_ms)
+        if self.limit_mw is None:
+            return Reading(self.name, boot_ns, energy)
+        taken = self.counter.updated_ms(at_ms)
+        busy = chip.utilization_ppm(taken)
+        return Reading(
+            self.name,
+            boot_ns,
+            energy,
+            power_mw=chip.wave.power_mw(taken),
+            power_limit_mw=self.limit_mw,
+            temperature_mc=chip.temperature_mc(taken),
+            utilization_ppm=busy,
+            memory_used_bytes=chip.memory_bytes,
+            clock_khz=1_980_000 if busy else 345_000,
+            throttled_ms=chip.throttled.energy_uj(taken),
+        )
+
+
+class Machine:
+    """The hardware of one node, and the boot and driver loads it has been through."""
+
+    def __init__(self, name: str, gpus: int, clock: VirtualClock, at_ms: int, seed: int) -> None:
+        self.name = name
+        self.clock = clock
+        self._random = Random(f"{seed}/{name}")
+        self.boot = self._new_id()
+        load = self._new_id()
+        self.gpus = [self._gpu(index, at_ms, load) for index in range(gpus)]
+        self.sockets = [self._socket_domain(socket, "package", at_ms) for socket in range(2)]
+        self.drams = [self._socket_domain(socket, "dram", at_ms) for socket in range(2)]
+        self.devices = [*self.gpus, *self.sockets, *self.drams]
+        for domain in (*self.sockets, *self.drams):
+            system = Demand(Pattern((1, 1_500)), reserved_ppm=0, exclusive=False)
+            domain.chip.attach(at_ms, SYSTEM, system)
+        info = MeterInfo("host/dcmi", Component.HOST, "simulated", {"vendor": "simulated"})
+        self._host = MeterSpec(info, Method.INTEGRATED, load=self.boot)
+
+    def meters(self) -> Sequence[MeterSpec]:
+        """The node's meters, the host's last."""
+        return [*(device.spec for device in self.devices), self._host]
+
+    def readings(self) -> Sequence[Reading]:
+        """What every meter says now; a device that does not answer is left out."""
+        boot_ns = self.clock.boot_ns()
+        at_ms = self.clock.true_ms()
+        readings = [device.read(at_ms, boot_ns) for device in self.devices if device.answers]
+        readings.append(Reading("host/dcmi", boot_ns, power_mw=self.power_mw(at_ms)))
+        return readings
+
+    def gauges(self) -> Sequence[Gauge]:
+        """The host's live values."""
+        at_ms = self.clock.true_ms()
+        busy = sum(socket.chip.utilization_ppm(at_ms) for socket in self.sockets)
+        return [Gauge("cpu_utilization_ratio", (), busy / 1e6 / len(self.sockets))]
+
+    def power_mw(self, at_ms: int) -> int:
+        """What the whole host draws at `at_ms`, fans and losses included."""
+        components = sum(device.chip.wave.power_mw(at_ms) for device in self.devices)
+        return BASE_MW + components + components // SUPPLY_LOSS
+
+    def reload_driver(self, at_ms: int, gpu: int, *, past_mj: int = 0) -> None:
+        """Load the GPU driver anew: the counter begins again, the load is another one.
+
+        `past_mj`: where the counter stands right away, to go past its old value unseen.
+        """
+        device = self.gpus[gpu]
+        device.counter.reset(at_ms, past_mj * 1000)
+        device.spec = _reloaded(device.spec, self._new_id())
+
+    def reboot(self, at_ms: int) -> None:
+        """Boot: another boot id, every counter from 0, the driver loaded anew."""
+        self.clock.reboot()
+        self.boot = self._new_id()
+        load = self._new_id()
+        for device in self.devices:
+            device.counter.reset(at_ms)
+        for device in self.gpus:
+            device.spec = _reloaded(device.spec, load)
+        for device in (*self.sockets, *self.drams):
+            device.spec = _reloaded(device.spec, self.boot)
+        self._host = _reloaded(self._host, self.boot)
+
+    def forget_before(self, at_ms: int) -> None:
+        """Free what was before `at_ms`; nobody asks about it any more."""
+        for device in self.devices:
+            device.chip.forget_before(at_ms)
+
+    def _gpu(self, index: int, at_ms: int, load: str) -> Device:
+        ident = f"GPU-{uuid.UUID(int=self._random.getrandbits(128), version=4)}"
+        ambient = self._random.randint(27_000, 36_000)
+        chip = Chip(GPU, at_ms, ambient)
+        kind = CounterKind(self._random.choice((20, 50, 100)), 1_000)
+        labels = {
+            "uuid": ident,
+            "pci_bus_id": f"00000000:{0x11 + index * 0x10:02X}:00.0",
+            "model": "Simulated H100 80GB",
+            "driver": "simulated",
+            "vendor": "simulated",
+            "gpu": str(index),
+        }
+        info = MeterInfo(f"gpu/{ident}", Component.GPU, "simulated", labels)
+        spec = MeterSpec(info, limit_mw=GPU.limit_mw, load=load)
+        counter = Counter(chip.wave, kind, self._random.randrange(100))
+        return Device(spec, chip, counter, limit_mw=GPU.limit_mw)
+
+    def _socket_domain(self, socket: int, domain: str, at_ms: int) -> Device:
+        kind, component = (
+            (PACKAGE, Component.CPU) if domain == "package" else (DRAM, Component.DRAM)
+        )
+        chip = Chip(kind, at_ms, self._random.randint(30_000, 38_000))
+        counter = Counter(chip.wave, CounterKind(1, 61, RAPL_WRAP_UJ))
+        counter.reset(at_ms, self._random.randrange(RAPL_WRAP_UJ))
+        info = MeterInfo(f"cpu/{socket}/{domain}", component, "simulated", {"vendor": "simulated"})
+        spec = MeterSpec(info, wrap_uj=RAPL_WRAP_UJ, limit_mw=kind.limit_mw, load=self.boot)
+        return Device(spec, chip, counter)
+
+    def _new_id(self) -> str:
+        return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+
+
+def _reloaded(spec: MeterSpec, load: str) -> MeterSpec:
+    return MeterSpec(spec.info, spec.method, spec.wrap_uj, spec.limit_mw, load)

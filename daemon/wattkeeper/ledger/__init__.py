@@ -1,0 +1,1 @@
+"""The books: what the deliveries say, in whole microjoules, and the questions asked of them."""

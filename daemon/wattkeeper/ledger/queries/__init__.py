@@ -1,0 +1,1 @@
+"""Questions that the ledger answers. Plain functions: they block, so call them in a thread."""

@@ -1,0 +1,1 @@
+"""Schedulers: who is behind a holder. One file each."""

@@ -4,12 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from wattkeeper.simulation.chip import Demand
-from wattkeeper.simulation.machine import CORES, Device, Machine
+from wattkeeper.simulation.machine import CORES, DRAM_MW, Device, Machine
 from wattkeeper.simulation.waveform import Pattern
 from wattkeeper.simulation.workloads import NOTHING, JobPlan
-
-DRAM_MW = 260
-"""What the memory draws above idle for each busy core."""
 
 
 @dataclass(slots=True)
@@ -77,6 +74,16 @@ class Job:
         yield from (place.machine.gpus[index] for index in place.gpus)
         yield from place.machine.sockets
         yield from place.machine.drams
+
+    def busy(self, at_ms: int) -> bool:
+        """Whether its processes work at `at_ms`."""
+        return self.busy_ms(at_ms - 1, at_ms) > 0
+
+    def busy_ms(self, since_ms: int, until_ms: int) -> int:
+        """Time for which its processes work in a stretch, in milliseconds."""
+        from_ms = max(since_ms, self.start_ms + self.plan.launch_ms)
+        to_ms = min(until_ms, self.start_ms + self.plan.lasts_ms - self.plan.teardown_ms)
+        return max(0, min(to_ms, self.end_ms) - from_ms)
 
     def _demands(self, *, busy: bool) -> Iterator[tuple[Device, Demand]]:
         plan = self.plan

@@ -14,8 +14,13 @@ from wattkeeper.simulation.waveform import Pattern
 
 SYSTEM = "system"
 """The holder of the machine's own processes on its sockets."""
+SYSTEM_MCORES = 1_400
+"""Thousandths of a core that they keep busy: microseconds of CPU time in a millisecond."""
 CORES = 64
 """Cores of a socket."""
+CORE_MW = 2_200
+DRAM_MW = 260
+"""What a socket and its memory draw above idle for each busy core."""
 
 GPU = ChipKind(idle_mw=72_000, peak_mw=720_000, limit_mw=700_000, rise_mc_per_w=70)
 PACKAGE = ChipKind(idle_mw=95_000, peak_mw=380_000, limit_mw=360_000, rise_mc_per_w=120)
@@ -79,9 +84,10 @@ class Machine:
         self.sockets = [self._socket_domain(socket, "package", at_ms) for socket in range(2)]
         self.drams = [self._socket_domain(socket, "dram", at_ms) for socket in range(2)]
         self.devices = [*self.gpus, *self.sockets, *self.drams]
-        for domain in (*self.sockets, *self.drams):
-            system = Demand(Pattern((1, 1_500)), reserved_ppm=0, exclusive=False)
-            domain.chip.attach(at_ms, SYSTEM, system)
+        for domains, core_mw in ((self.sockets, CORE_MW), (self.drams, DRAM_MW)):
+            power = Pattern((1, core_mw * SYSTEM_MCORES // 1000 // len(domains)))
+            for domain in domains:
+                domain.chip.attach(at_ms, SYSTEM, Demand(power, reserved_ppm=0, exclusive=False))
         info = MeterInfo("host/dcmi", Component.HOST, "simulated", {"vendor": "simulated"})
         self._host = MeterSpec(info, Method.INTEGRATED, load=self.boot)
 

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
+from wattkeeper.simulation.machine import CORE_MW
 from wattkeeper.simulation.waveform import Pattern
 
 NOTHING = Pattern((1, 0))
-CORE_MW = 2_200
-"""What a busy core draws above idle; each job's own code makes it a tenth more or less."""
 
 _PEOPLE = (
     ("amira", "vision"), ("bao", "vision"), ("chen", "speech"), ("dara", "speech"),
@@ -28,7 +27,8 @@ class JobPlan:
 
     `nodes`, `gpus`, `cores`: nodes, and GPUs and cores on each. `shard_ppm`: its part of one GPU
     if it shares it, else 0. `gpu_power`: what it asks of each GPU above idle; `launch_ms`,
-    `teardown_ms`: how long its GPUs stay idle after the prolog and before the epilog.
+    `teardown_ms`: how long its GPUs stay idle after the prolog and before the epilog. `core_mw`:
+    what each busy core draws above idle; a job's own code makes it a tenth more or less than usual.
     """
 
     job_id: str

@@ -1,0 +1,106 @@
+"""What a simulated node sees of its jobs: cgroups at every look, marks where there are marks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from wattkeeper.holders.base import Claim, HolderKey
+from wattkeeper.model.holder import HolderInfo
+from wattkeeper.model.state import Finding, State
+from wattkeeper.simulation.cluster import Node
+from wattkeeper.simulation.jobs import Job, Place
+from wattkeeper.simulation.machine import SYSTEM_MCORES
+
+MANAGER = "simulated"
+_CPU = "cpu/*"
+
+
+class Sightings:
+    """The holders of one simulated node, as cgroups, marks and process lists would tell of them.
+
+    `births` outlives the agent, as cgroups and the spool of marks do: a job that the next agent
+    finds is the same holder.
+    """
+
+    name = MANAGER
+
+    def __init__(self, node: Node, births: dict[str, int]) -> None:
+        self._node = node
+        self._births = births
+        self._looked_ms = node.machine.clock.true_ms()
+        self._claims: dict[str, Sequence[Claim]] = {}
+        self._infos: dict[HolderKey, HolderInfo] = {}
+        self._seen: dict[str, Job] = {}
+
+    async def look(self) -> None:
+        """See who is there now, and what CPU time each used since the last look."""
+        machine = self._node.machine
+        since_ms, self._looked_ms = self._looked_ms, machine.clock.true_ms()
+        jobs = self._node.jobs
+        gone = {key: job for key, job in self._seen.items() if key not in jobs and job.marked}
+        self._infos = {self._key(job): self._info(job) for job in (*jobs.values(), *gone.values())}
+        claims: dict[str, list[Claim]] = {}
+        for job, place in self._places(jobs):
+            for index in place.gpus:
+                claims.setdefault(machine.gpus[index].name, []).append(self._on_gpu(job))
+        claims[_CPU] = [
+            *(self._on_cpu(job, place, since_ms) for job, place in self._places(jobs | gone)),
+            Claim(None, weight=(self._looked_ms - since_ms) * SYSTEM_MCORES),
+        ]
+        self._claims = dict(claims)
+        self._seen = dict(jobs)
+
+    def claims(self) -> Mapping[str, Sequence[Claim]]:
+        """Return the claims as of the last look."""
+        return self._claims
+
+    def infos(self) -> Mapping[HolderKey, HolderInfo]:
+        """Return who the holders in `claims` are; only marks bring names."""
+        return self._infos
+
+    def findings(self) -> Sequence[Finding]:
+        """Return that this is a simulation, and how edges are learned."""
+        how = "marks" if self._node.marked else "cgroups"
+        detail = f"simulated {how}: {len(self._node.jobs)} jobs on this node"
+        return [Finding(self.name, State.OK, detail)]
+
+    async def close(self) -> None:
+        """Nothing to stop watching."""
+
+    def _places(self, jobs: Mapping[str, Job]) -> Iterator[tuple[Job, Place]]:
+        for job in jobs.values():
+            for place in job.places:
+                if place.machine is self._node.machine:
+                    yield job, place
+
+    def _on_gpu(self, job: Job) -> Claim:
+        plan = job.plan
+        if not plan.shard_ppm:
+            return Claim(self._key(job), allocated=job.marked)
+        return Claim(
+            self._key(job),
+            weight=plan.gpu_power.mean_mw if job.busy(self._looked_ms) else 0,
+            reserved_ppm=plan.shard_ppm,
+            allocated=job.marked,
+        )
+
+    def _on_cpu(self, job: Job, place: Place, since_ms: int) -> Claim:
+        busy_ms = job.busy_ms(since_ms, self._looked_ms)
+        return Claim(
+            self._key(job),
+            weight=busy_ms * job.plan.cores * 1000,
+            reserved_ppm=job.cpu_ppm(place),
+            allocated=job.marked,
+        )
+
+    def _key(self, job: Job) -> HolderKey:
+        birth_ms = self._births.get(job.key)
+        if birth_ms is None:
+            offset_ms = self._node.machine.clock.offset_ms
+            birth_ms = self._births[job.key] = job.start_ms + offset_ms
+        return HolderKey(MANAGER, job.key, birth_ms)
+
+    def _info(self, job: Job) -> HolderInfo:
+        plan, key = job.plan, self._key(job)
+        labels = {"job_id": plan.job_id}
+        if job.marked:
+            labels |= {"user": plan.user, "account": plan.account, "partition": plan.partition}
+        return HolderInfo(key.manager, key.raw_id, key.birth_ms, labels)

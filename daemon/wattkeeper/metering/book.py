@@ -1,0 +1,293 @@
+"""The book of one meter: intervals go in, windows of the UTC grid and points come out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import msgspec
+
+from wattkeeper.holders.base import Claim
+from wattkeeper.metering.counter import Advance, Break, CounterState
+from wattkeeper.metering.splitting import Part, Payer, split
+from wattkeeper.metering.tally import Tally
+from wattkeeper.model import grid
+from wattkeeper.model.clock import NS_PER_MS
+from wattkeeper.model.holder import Account
+from wattkeeper.model.meter import Component, Method
+from wattkeeper.model.microjoules import share
+from wattkeeper.model.reading import Reading
+from wattkeeper.model.window import EpochInfo, Point, Record, Share, Split, Unmeasured, Window
+
+_PJ_PER_UJ = 1_000_000
+_LEARN_NS = 5_000_000_000
+"""A window with less metered time says nothing about the power at rest."""
+
+Claims = tuple[Claim, ...] | None
+"""Who holds a meter; None: nobody knows, the energy goes to `gap`."""
+
+
+class Numbers(Protocol):
+    """The journal's dictionary, as a book needs it."""
+
+    def payer(self, payer: Payer) -> int:
+        """Return the number of a holder or account."""
+        ...
+
+    def epoch(self, epoch: EpochInfo) -> int:
+        """Return the number of an epoch."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """How books are ruled: window length, distance of points, most shares in a window."""
+
+    window_ms: int
+    slot_ms: int
+    max_shares: int
+
+
+class Entry(msgspec.Struct, array_like=True):
+    """What one payer owes in the open window; `from_ms`, `to_ms` in UTC."""
+
+    payer: int
+    split: Split
+    uj: int
+    from_ms: int
+    to_ms: int
+
+
+class Open(msgspec.Struct):
+    """The window that is being filled; entries by payer and split."""
+
+    cell_ms: int
+    start_ms: int
+    first_uj: int
+    covered_ns: int = 0
+    entries: dict[int, Entry] = {}
+    tally: Tally = msgspec.field(default_factory=Tally)
+
+
+class BookState(msgspec.Struct):
+    """What a book needs to go on after a restart; the journal commits it with the windows.
+
+    `count_uj` is the epoch's running count at `upto_ms`, the UTC label up to which the meter is
+    booked. `point`: the last one written. `claims`: who held the meter when last seen.
+    `booked_uj`: all energy since the journal began; it never falls. `rest_mw`: least mean power
+    of a window. `owed_uj`: on a host meter, component energy that it has not covered yet.
+    """
+
+    number: int
+    counter: CounterState | None = None
+    epoch: int = 0
+    method: Method = Method.COUNTER
+    count_uj: int = 0
+    upto_ms: int = 0
+    point: Point | None = None
+    open: Open | None = None
+    claims: Claims = ()
+    booked_uj: int = 0
+    rest_mw: int | None = None
+    throttled_ms: int | None = None
+    owed_uj: int = 0
+    last: Window | None = None
+
+
+@dataclass(slots=True)
+class Book:
+    """One meter's windows.
+
+    `timeline` says who held the meter from which boot instant on, back to the last booking.
+    `offset_ms` is UTC minus boot time. Finished records gather in `out`; whoever journals them
+    empties it.
+    """
+
+    component: Component
+    ruling: Ruling
+    numbers: Numbers
+    state: BookState
+    offset_ms: int = 0
+    timeline: list[tuple[int, Claims]] = field(default_factory=list)
+    out: list[Record] = field(default_factory=list)
+
+    def begin_epoch(self, step: Break, at_ms: int) -> None:
+        """Close the old epoch where it is known to, and open the new one at `at_ms`."""
+        state = self.state
+        if state.epoch:
+            self._close(state.upto_ms)
+            self._point(state.upto_ms)
+            at_ms = state.upto_ms if step.gapless else max(at_ms, state.upto_ms)
+            if at_ms != state.upto_ms:
+                self.out.append(
+                    Unmeasured(
+                        state.number, state.upto_ms, at_ms, at_ms - self.offset_ms, step.reason
+                    )
+                )
+        state.epoch, state.method = self.numbers.epoch(step.epoch), step.method
+        state.count_uj, state.upto_ms = step.total_uj, at_ms
+        self._point(at_ms)
+
+    def advance(self, step: Advance, to_ms: int, reading: Reading) -> None:
+        """Book an interval that ends at the UTC label `to_ms`."""
+        state, ruling = self.state, self.ruling
+        to_ms = max(to_ms, state.upto_ms)
+        if to_ms - state.upto_ms > ruling.window_ms * 3 // 2:
+            self._recover(step, to_ms)
+            return
+        cell_ms = grid.floor((state.upto_ms + to_ms) // 2, ruling.window_ms)
+        if state.open is not None and cell_ms > state.open.cell_ms:
+            self._close(state.open.cell_ms + ruling.window_ms)
+        window = state.open or self._open(cell_ms)
+        self._enter(window, self._parts(step), to_ms)
+        self._tally(window.tally, step, reading)
+        window.covered_ns += step.to_ns - step.from_ns
+        state.count_uj, state.upto_ms = step.total_uj, to_ms
+        if to_ms >= window.cell_ms + ruling.window_ms:
+            self._close(window.cell_ms + ruling.window_ms)
+
+    def step_clock(self, offset_ms: int) -> None:
+        """Go on under other UTC labels: the clock was set, the count is unbroken."""
+        state = self.state
+        if state.epoch:
+            self._close(state.upto_ms)
+            self._point(state.upto_ms)
+            state.upto_ms += offset_ms - self.offset_ms
+        self.offset_ms = offset_ms
+        if state.epoch:
+            self._point(state.upto_ms)
+
+    def _open(self, cell_ms: int) -> Open:
+        state = self.state
+        line_ms = grid.floor(cell_ms, self.ruling.slot_ms)
+        if state.point is not None and state.point.at_ms < line_ms:
+            # A stretch between two points must not cross a slot line unless a window does.
+            self._point(line_ms)
+        state.open = Open(cell_ms, max(cell_ms, state.upto_ms), state.count_uj, entries={})
+        return state.open
+
+    def _parts(self, step: Advance) -> list[Part]:
+        """Cut the interval where its holders changed, and split each piece."""
+        pieces = self._pieces(step.from_ns, step.to_ns)
+        parts: list[Part] = []
+        for (length, claims), uj in zip(
+            pieces, share(step.uj, [length for length, _ in pieces]), strict=True
+        ):
+            if self.component is Component.HOST:
+                parts += self._overhead(uj)
+            elif claims is None:
+                parts.append(Part(Account.GAP, uj, Split.RECOVERED))
+            else:
+                static_uj = (self.state.rest_mw or 0) * length // _PJ_PER_UJ
+                parts += split(self.component, uj, static_uj, claims)
+        return parts
+
+    def _pieces(self, from_ns: int, to_ns: int) -> list[tuple[int, Claims]]:
+        """Return (length in ns, claims) over the interval; the lengths sum to it."""
+        changes = [(at, claims) for at, claims in self.timeline if from_ns < at < to_ns]
+        before = [claims for at, claims in self.timeline if at <= from_ns]
+        first = (from_ns, before[-1] if before else self.state.claims)
+        edges = [first, *changes]
+        ends = [*(at for at, _ in changes), to_ns]
+        return [(end - at, claims) for (at, claims), end in zip(edges, ends, strict=True)]
+
+    def _overhead(self, uj: int) -> list[Part]:
+        """Of a host's energy, what its component meters have booked, and what none of them saw."""
+        components_uj = min(uj, self.state.owed_uj)
+        self.state.owed_uj -= components_uj
+        return [
+            Part(Account.COMPONENTS, components_uj, Split.EXCLUSIVE),
+            Part(Account.OVERHEAD, uj - components_uj, Split.EXCLUSIVE),
+        ]
+
+    def _enter(self, window: Open, parts: Sequence[Part], to_ms: int) -> None:
+        for payer, uj, how in parts:
+            number = self.numbers.payer(payer)
+            key = number << 2 | how
+            entry = window.entries.get(key)
+            if entry is None:
+                window.entries[key] = Entry(number, how, uj, self.state.upto_ms, to_ms)
+            else:
+                entry.uj += uj
+                entry.to_ms = to_ms
+            self.state.booked_uj += uj
+
+    def _tally(self, tally: Tally, step: Advance, reading: Reading) -> None:
+        power_mw = reading.power_mw
+        if power_mw is None:
+            power_mw = step.uj * _PJ_PER_UJ // (step.to_ns - step.from_ns)
+        before, now = self.state.throttled_ms, reading.throttled_ms
+        self.state.throttled_ms = now
+        # The counter starts again with the driver.
+        more = now - before if before is not None and now is not None and now >= before else None
+        tally.add(reading, power_mw, more)
+
+    def _recover(self, step: Advance, to_ms: int) -> None:
+        """Book a stretch that nobody looked at in one window of its own, points at both ends."""
+        state = self.state
+        self._close(state.upto_ms)
+        self._point(state.upto_ms)
+        window = Open(state.upto_ms, state.upto_ms, state.count_uj, entries={})
+        parts = [part._replace(split=Split.RECOVERED) for part in self._parts(step)]
+        self._enter(window, parts, to_ms)
+        window.covered_ns = step.to_ns - step.from_ns
+        state.open, state.count_uj, state.upto_ms = window, step.total_uj, to_ms
+        self._close(to_ms)
+        self._point(to_ms)
+
+    def _point(self, at_ms: int) -> None:
+        state = self.state
+        point = Point(state.number, state.epoch, at_ms, at_ms - self.offset_ms, state.count_uj)
+        if point != state.point:
+            self.out.append(point)
+        state.point = point
+
+    def _close(self, end_ms: int) -> None:
+        """Finish the open window under the end label `end_ms`."""
+        state, window = self.state, self.state.open
+        if window is None:
+            return
+        state.open, state.upto_ms = None, end_ms
+        state.last = self._window(window, end_ms)
+        self.out.append(state.last)
+        if grid.floor(end_ms, self.ruling.slot_ms) == end_ms:
+            self._point(end_ms)
+
+    def _window(self, window: Open, end_ms: int) -> Window:
+        state = self.state
+        energy_uj = state.count_uj - window.first_uj
+        if window.covered_ns >= _LEARN_NS and energy_uj:
+            mean_mw = energy_uj * _PJ_PER_UJ // window.covered_ns
+            state.rest_mw = mean_mw if state.rest_mw is None else min(state.rest_mw, mean_mw)
+        return Window(
+            meter=state.number,
+            epoch=state.epoch,
+            start_ms=window.start_ms,
+            end_ms=end_ms,
+            boot_ms=end_ms - self.offset_ms,
+            first_uj=window.first_uj,
+            last_uj=state.count_uj,
+            covered_ms=round(window.covered_ns / NS_PER_MS),
+            method=state.method,
+            shares=_shares(window, end_ms, self.ruling.max_shares),
+            stats=window.tally.stats(),
+        )
+
+
+def _shares(window: Open, end_ms: int, most: int) -> tuple[Share, ...]:
+    """Return the window's shares; beyond the cap the smallest ones go to `other` together."""
+    entries = sorted(window.entries.values(), key=lambda entry: -entry.uj)
+    shares = [
+        Share(
+            entry.payer,
+            entry.uj,
+            max(0, entry.from_ms - window.start_ms),
+            max(0, min(entry.to_ms, end_ms) - window.start_ms),
+            entry.split,
+        )
+        for entry in entries[:most]
+    ]
+    rest = sum(entry.uj for entry in entries[most:])
+    if len(entries) > most:
+        length = end_ms - window.start_ms
+        shares.append(Share(Account.OTHER, rest, 0, length, Split.SHARED))
+    return tuple(shares)

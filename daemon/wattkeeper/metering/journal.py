@@ -1,0 +1,376 @@
+"""The agent's durable list of records: numbered, chained by hash, committed with the books' state.
+
+SQLite in WAL mode with `synchronous=FULL`: what `append` has returned from survives power loss.
+Never on NFS or Lustre, whose locks and syncs do not hold what SQLite needs.
+"""
+
+import sqlite3
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+
+from wattkeeper.delivery.wire import GENESIS, WireError, chain, decode_record, encode_record
+from wattkeeper.metering.book import BookState
+from wattkeeper.metering.dictionary import HOLDER, Dictionary, Row
+from wattkeeper.metering.merge import merge
+from wattkeeper.model.window import ClockStep, Record, Tombstone, Window
+
+FILE: Final = "journal.sqlite"
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS record (
+  seq INTEGER PRIMARY KEY, payload BLOB NOT NULL, hash BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS entry (
+  kind TEXT NOT NULL, number INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (kind, number)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;
+"""
+_VERSION: Final = 1
+
+
+class JournalError(OSError):
+    """The journal cannot be written or opened; the message says why and what to do."""
+
+
+class Meta(msgspec.Struct):
+    """What the journal knows about itself.
+
+    `nonce` outlives forks: it names counts that only these files know. `last`, `last_hash`: the
+    newest record; `released`: the newest that may be gone; `released_hash`: the chain there;
+    `sent`: the newest that may ever have left the node, so that it is never merged.
+    """
+
+    journal: str
+    nonce: str
+    node: str
+    cluster: str
+    last: int = 0
+    last_hash: bytes = GENESIS
+    released: int = 0
+    released_hash: bytes = GENESIS
+    sent: int = 0
+    fork_of: str = ""
+    next_numbers: dict[str, int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Records to send: `first` is the number of `payloads[0]`, `previous` the chain before it."""
+
+    first: int
+    previous: bytes
+    payloads: tuple[bytes, ...]
+
+
+def fresh_id() -> str:
+    """Return a new journal id."""
+    return uuid.uuid4().hex
+
+
+class Journal:
+    """Records, dictionary and book states in one file.
+
+    Every method may be called from a worker thread; they take turns. `new_id` names new journals
+    (a simulation gives its own, seeded). `durable=False` trades power-loss safety for speed where
+    the disk is not real.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        cluster: str,
+        node: str,
+        max_bytes: int,
+        new_id: Callable[[], str] = fresh_id,
+        durable: bool = True,
+    ) -> None:
+        self._lock = threading.Lock()
+        self._max_bytes = max_bytes
+        self._new_id = new_id
+        self._db, self.set_aside = _open(folder / FILE, durable=durable)
+        self.meta = self._stored_meta() or Meta(new_id(), new_id(), node, cluster)
+        self.dictionary = Dictionary(
+            (Row(*row) for row in self._db.execute("SELECT kind, number, payload FROM entry")),
+            self.meta.next_numbers,
+        )
+        self.dictionary.used(self.dictionary.entries[HOLDER], self.meta.last)
+        if self.meta.node != node or self.meta.cluster != cluster:
+            self._fork_as(cluster, node)
+
+    def states(self) -> dict[str, BookState]:
+        """Return the books as of the last append."""
+        rows = self._db.execute("SELECT name, payload FROM state WHERE name LIKE 'book:%'")
+        return {
+            name.removeprefix("book:"): msgspec.msgpack.decode(payload, type=BookState)
+            for name, payload in rows
+        }
+
+    def memo(self, name: str) -> Any:
+        """Return what was noted under `name` by an append, None if nothing was."""
+        row = self._db.execute("SELECT payload FROM state WHERE name = ?", (name,)).fetchone()
+        return None if row is None else msgspec.msgpack.decode(row[0])
+
+    def append(
+        self,
+        records: Sequence[Record],
+        states: Mapping[str, bytes],
+        memos: Mapping[str, Any] = {},
+    ) -> None:
+        """Commit records, the encoded states of their books, and memos, in one transaction.
+
+        Raises:
+            JournalError: nothing was written; the caller keeps the records and tries again.
+
+        """
+        with self._transaction("write") as db:
+            meta = msgspec.structs.replace(self.meta)
+            rows = []
+            for record in records:
+                payload = encode_record(record)
+                meta.last_hash = chain(meta.last_hash, payload)
+                meta.last += 1
+                rows.append((meta.last, payload, meta.last_hash))
+                if isinstance(record, Window):
+                    self.dictionary.used((part.holder for part in record.shares), meta.last)
+            db.executemany("INSERT INTO record VALUES (?, ?, ?)", rows)
+            encoded = [(f"book:{name}", state) for name, state in states.items()]
+            encoded += [(name, msgspec.msgpack.encode(memo)) for name, memo in memos.items()]
+            db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", encoded)
+            fresh = self.dictionary.fresh()
+            db.executemany("INSERT INTO entry VALUES (?, ?, ?)", fresh)
+            meta.next_numbers = dict(self.dictionary.next_numbers)
+            self._store_meta(db, meta)
+        self.dictionary.stored(fresh)
+
+    def stretch(self, after: int, max_bytes: int) -> Stretch:
+        """Return the records after number `after` (or the oldest left), about `max_bytes` of them.
+
+        They count as sent from here on.
+        """
+        with self._transaction("read") as db:
+            after = max(after, self.meta.released)
+            previous = self._hash_at(after)
+            payloads = self._read(db, after, previous, max_bytes)
+            if after + len(payloads) > self.meta.sent:
+                meta = msgspec.structs.replace(self.meta, sent=after + len(payloads))
+                self._store_meta(db, meta)
+            return Stretch(after + 1, previous, tuple(payloads))
+
+    def hash_at(self, seq: int) -> bytes | None:
+        """Return the chain's value at a record, None where the journal has no such number."""
+        with self._lock:
+            known = self.meta.released <= seq <= self.meta.last
+            return self._hash_at(seq) if known else None
+
+    def release(self, upto: int, held: Sequence[int]) -> None:
+        """Drop what every store has on disk; `held` are holders that open windows name."""
+        upto = min(upto, self.meta.last)
+        if upto <= self.meta.released:
+            return
+        with self._transaction("release") as db:
+            meta = msgspec.structs.replace(
+                self.meta, released=upto, released_hash=self._hash_at(upto)
+            )
+            db.execute("DELETE FROM record WHERE seq <= ?", (upto,))
+            gone = self.dictionary.forget(upto, held)
+            db.executemany(
+                "DELETE FROM entry WHERE kind = ? AND number = ?", [(HOLDER, n) for n in gone]
+            )
+            self._store_meta(db, meta)
+
+    def fork(self) -> None:
+        """Go on as another journal: the one at the aggregator is not this one any more.
+
+        What has not been released goes along under new numbers, so nothing is lost; what the
+        aggregator has booked already it tells by time.
+        """
+        self._fork_as(self.meta.cluster, self.meta.node)
+
+    def shrink(self) -> bool:
+        """Merge what was never sent if the file is too large; True if anything was merged."""
+        if self.size() <= self._max_bytes:
+            return False
+        with self._transaction("merge") as db:
+            kept = max(self.meta.sent, self.meta.released)
+            rows = db.execute("SELECT payload FROM record WHERE seq > ? ORDER BY seq", (kept,))
+            records = [decode_record(payload) for (payload,) in rows]
+            merged = merge(records)
+            if len(merged) == len(records):
+                return False
+            meta = msgspec.structs.replace(self.meta, last=kept, last_hash=self._hash_at(kept))
+            db.execute("DELETE FROM record WHERE seq > ?", (kept,))
+            self._rechain(db, meta, [encode_record(record) for record in merged])
+            return True
+
+    def size(self) -> int:
+        """Bytes in use in the journal's file."""
+        with self._lock:
+            pages, free, size = (
+                self._db.execute(f"PRAGMA {pragma}").fetchone()[0]
+                for pragma in ("page_count", "freelist_count", "page_size")
+            )
+        return int((pages - free) * size)
+
+    @property
+    def pending(self) -> int:
+        """Records that the aggregator has not committed."""
+        return self.meta.last - self.meta.released
+
+    def oldest_pending(self) -> Record | None:
+        """Return the oldest record not committed, None if there is none."""
+        with self._lock:
+            row = self._db.execute("SELECT payload FROM record ORDER BY seq LIMIT 1").fetchone()
+        return None if row is None else decode_record(row[0])
+
+    def close(self) -> None:
+        """Close the file; everything appended is on disk already."""
+        with self._lock:
+            self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
+        meta = self.meta
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except sqlite3.Error as error:
+                self.meta = meta
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise JournalError(f"journal: cannot {doing}: {error}") from error
+
+    def _stored_meta(self) -> Meta | None:
+        row = self._db.execute("SELECT value FROM meta WHERE key = 'meta'").fetchone()
+        return None if row is None else msgspec.msgpack.decode(row[0], type=Meta)
+
+    def _store_meta(self, db: sqlite3.Connection, meta: Meta) -> None:
+        db.execute(
+            "INSERT OR REPLACE INTO meta VALUES ('meta', ?)", (msgspec.msgpack.encode(meta),)
+        )
+        self.meta = meta
+
+    def _hash_at(self, seq: int) -> bytes:
+        if seq == self.meta.released:
+            return self.meta.released_hash
+        row = self._db.execute("SELECT hash FROM record WHERE seq = ?", (seq,)).fetchone()
+        if row is None:
+            raise JournalError(f"journal: record {seq} is missing; was the file edited?")
+        return bytes(row[0])
+
+    def _read(
+        self, db: sqlite3.Connection, after: int, previous: bytes, max_bytes: int
+    ) -> list[bytes]:
+        payloads: list[bytes] = []
+        size = 0
+        rows = db.execute(
+            "SELECT seq, payload, hash FROM record WHERE seq > ? ORDER BY seq", (after,)
+        )
+        for seq, payload, stored in rows:
+            previous = chain(previous, payload)
+            if seq != after + len(payloads) + 1 or stored != previous:
+                self._mend(db, after + len(payloads), seq)
+                break
+            payloads.append(payload)
+            size += len(payload)
+            if size >= max_bytes:
+                break
+        return payloads
+
+    def _mend(self, db: sqlite3.Connection, good: int, found: int) -> None:
+        """Put a tombstone where the chain is broken: somebody or something changed the file.
+
+        The record found in the wrong place, or altered, is given up; those behind it stay.
+        """
+        lost = good + 1
+        row = db.execute("SELECT payload FROM record WHERE seq = ?", (lost,)).fetchone()
+        rest = db.execute(
+            "SELECT payload FROM record WHERE seq > ? ORDER BY seq", (max(lost, found - 1),)
+        ).fetchall()
+        meta = msgspec.structs.replace(self.meta, last=good, last_hash=self._hash_at(good))
+        tombstone = Tombstone(_meter_of(row), f"record {lost} of the journal was altered or lost")
+        db.execute("DELETE FROM record WHERE seq > ?", (good,))
+        self._rechain(db, meta, [encode_record(tombstone), *(payload for (payload,) in rest)])
+
+    def _fork_as(self, cluster: str, node: str) -> None:
+        with self._transaction("fork") as db:
+            rows = db.execute("SELECT payload FROM record ORDER BY seq").fetchall()
+            meta = Meta(
+                self._new_id(), self.meta.nonce, node, cluster,
+                fork_of=self.meta.journal, next_numbers=self.meta.next_numbers,
+            )  # fmt: skip
+            db.execute("DELETE FROM record")
+            self._rechain(db, meta, [payload for (payload,) in rows])
+
+    def _rechain(self, db: sqlite3.Connection, meta: Meta, payloads: Sequence[bytes]) -> None:
+        """Append encoded records to `meta`'s end and make it the journal's."""
+        rows = []
+        for payload in payloads:
+            meta.last_hash = chain(meta.last_hash, payload)
+            meta.last += 1
+            rows.append((meta.last, payload, meta.last_hash))
+        db.executemany("INSERT INTO record VALUES (?, ?, ?)", rows)
+        self._store_meta(db, meta)
+
+
+def _meter_of(row: tuple[bytes] | None) -> int:
+    """Return the meter that an altered record still names, 0 where none can be read."""
+    if row is None:
+        return 0
+    try:
+        record = decode_record(row[0])
+    except WireError:
+        return 0
+    return 0 if isinstance(record, ClockStep) else record.meter
+
+
+def _open(path: Path, *, durable: bool) -> tuple[sqlite3.Connection, Path | None]:
+    """Open the file; one that is damaged is put aside, so that metering goes on in a new one."""
+    try:
+        return _connect(path, durable=durable), None
+    except sqlite3.OperationalError as error:
+        raise JournalError(f"data_dir: cannot open {path}: {error}") from error
+    except sqlite3.DatabaseError:
+        aside = path.with_name(f"{path.name}.damaged-{fresh_id()[:8]}")
+    for suffix in ("", "-wal", "-shm"):
+        piece = path.with_name(path.name + suffix)
+        if piece.exists():
+            piece.rename(aside.with_name(aside.name + suffix))
+    return _connect(path, durable=durable), aside
+
+
+def _connect(path: Path, *, durable: bool) -> sqlite3.Connection:
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > _VERSION:
+            raise JournalError(
+                f"data_dir: {path} was written by a newer agent (format {version}, this one "
+                f"reads {_VERSION}); upgrade this agent or give it another data_dir"
+            )
+        if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
+            raise sqlite3.DatabaseError(f"{path} is damaged")
+        db.executescript(_SCHEMA)
+        db.execute(f"PRAGMA user_version = {_VERSION}")
+    except (sqlite3.Error, JournalError):
+        db.close()
+        raise
+    return db

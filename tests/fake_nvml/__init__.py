@@ -1,0 +1,1 @@
+"""A stand-in for the NVIDIA driver library, at the driver's boundary."""

@@ -1,0 +1,112 @@
+"""The agent's configuration: `/etc/wattkeeper/agent.toml` and its likes."""
+
+import os
+import socket
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, Self
+
+from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
+
+from wattkeeper.settings import Address, Duration, Section, Settings
+from wattkeeper.values import format_duration
+
+POINT_INTERVAL: Final = timedelta(minutes=5)
+"""Distance of the points that check the books: it divides every slot that a ledger may have."""
+
+
+class AggregatorSection(Section):
+    """Where windows go. Without `url` the agent exports and journals only."""
+
+    url: HttpUrl | None = Field(None, description="like http://aggregator:9746")
+    token: SecretStr | None = Field(None, description="what the aggregator wants to be shown")
+    timeout: Duration = Field(timedelta(seconds=30), description="for one delivery")
+
+
+class PathSection(Section):
+    """Where the kernel's trees are: a host mount, or a fixture."""
+
+    procfs: Path = Path("/proc")
+    sysfs: Path = Path("/sys")
+    cgroupfs: Path = Path("/sys/fs/cgroup")
+
+
+class JournalSection(Section):
+    """The durable list of windows."""
+
+    max_bytes: int = Field(
+        256 << 20, ge=1 << 20, description="beyond it the oldest windows are merged by the hour"
+    )
+
+
+def _data_dir() -> Path:
+    if os.geteuid() == 0:
+        return Path("/var/lib/wattkeeper/agent")
+    return Path.home() / ".local/share/wattkeeper/agent"
+
+
+class AgentSettings(Settings):
+    """Meter this node: every GPU and CPU, and who holds it.
+
+    Every key below may also stand in the file, or in the environment as
+    WATTKEEPER_AGENT_DATA_DIR, WATTKEEPER_AGENT_AGGREGATOR__URL, …
+
+    Examples:
+      wattkeeper agent
+      wattkeeper agent --aggregator.url http://aggregator:9746
+      WATTKEEPER_AGENT_AGGREGATOR__URL=http://aggregator:9746 wattkeeper agent
+    """
+
+    listen: Address = Field("127.0.0.1:9745", description="host:port of /metrics")
+    advertise: str = Field("", description="host:port under which Prometheus reaches this agent")
+    data_dir: Path = Field(
+        default_factory=_data_dir, description="folder of the journal; a local disk"
+    )
+    cluster: str = Field("", max_length=128, description="name of the cluster; `default` if empty")
+    node: str = Field(
+        default_factory=lambda: socket.gethostname().partition(".")[0],
+        min_length=1,
+        max_length=253,
+        description="this node's name, as the scheduler knows it",
+    )
+    sample_interval: Duration = Field(
+        timedelta(seconds=1), description="between two readings: 100ms to 60s"
+    )
+    window: Duration = Field(
+        timedelta(seconds=10), description="length of a window; divides 5 minutes"
+    )
+    max_holders: int = Field(
+        256, ge=1, le=4096, description="most holders that one window names; the rest is `other`"
+    )
+    aggregator: AggregatorSection = Field(AggregatorSection(), description="where windows go")
+    path: PathSection = Field(PathSection(), description="the kernel's trees")
+    journal: JournalSection = Field(JournalSection(), description="the durable list of windows")
+
+    @field_validator("sample_interval")
+    @classmethod
+    def _can_be_sampled(cls, value: timedelta) -> timedelta:
+        if not timedelta(milliseconds=100) <= value <= timedelta(seconds=60):
+            raise ValueError("is out of range; choose between 100ms and 60s")
+        return value
+
+    @field_validator("window")
+    @classmethod
+    def _divides(cls, value: timedelta) -> timedelta:
+        whole = value >= timedelta(seconds=1) and not value % timedelta(seconds=1)
+        if not whole or POINT_INTERVAL % value:
+            raise ValueError("must divide 5 minutes in whole seconds: 1s, 5s, 10s, 30s, 60s, …")
+        return value
+
+    @model_validator(mode="after")
+    def _samples_fit(self) -> Self:
+        if self.sample_interval > self.window:
+            raise ValueError(
+                f"sample_interval ({format_duration(self.sample_interval)}) is longer than "
+                f"window ({format_duration(self.window)}); a window needs at least one sample"
+            )
+        return self
+
+    @property
+    def cluster_name(self) -> str:
+        """The cluster as deliveries name it."""
+        return self.cluster or "default"

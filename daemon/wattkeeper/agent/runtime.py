@@ -1,0 +1,253 @@
+"""The agent: reads the sources, books, journals, delivers. The loops around it are in `service`."""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import msgspec
+
+from wattkeeper.agent.config import POINT_INTERVAL, AgentSettings
+from wattkeeper.agent.sender import Sender
+from wattkeeper.agent.transport import Transport
+from wattkeeper.delivery.wire import Live, Snapshot, SourceReport
+from wattkeeper.holders.base import Claim, HolderKey
+from wattkeeper.metering.book import Ruling
+from wattkeeper.metering.counter import Break, Identity
+from wattkeeper.metering.journal import Journal, JournalError
+from wattkeeper.metering.merge import merge
+from wattkeeper.metering.sampler import Sampler
+from wattkeeper.model.clock import NS_PER_MS, NS_PER_S, Clock
+from wattkeeper.model.holder import FIRST_HOLDER, HolderInfo
+from wattkeeper.model.meter import MeterSpec
+from wattkeeper.model.reading import Gauge, Reading
+from wattkeeper.model.state import Finding, State
+from wattkeeper.model.window import Record
+from wattkeeper.sources.base import Source
+from wattkeeper.values import milliseconds
+
+log = logging.getLogger(__name__)
+
+_MERGE_PENDING = 20_000
+"""Records kept in memory, while the disk takes none, before they are merged by the hour."""
+
+
+class Holders(Protocol):
+    """Who holds what, put together from every way of seeing it."""
+
+    async def look(self) -> None:
+        """Bring the view up to date."""
+        ...
+
+    def claims(self) -> Mapping[str, Sequence[Claim]]:
+        """Return claims by meter name."""
+        ...
+
+    def infos(self) -> Mapping[HolderKey, HolderInfo]:
+        """Return what is known of the holders."""
+        ...
+
+    def findings(self) -> Sequence[Finding]:
+        """Return how the seeing goes."""
+        ...
+
+    def remember(self) -> Any:
+        """Return what must survive a restart, as plain data."""
+        ...
+
+    async def close(self) -> None:
+        """Stop watching."""
+        ...
+
+
+@dataclass(slots=True)
+class Agent:
+    """One node's agent.
+
+    `boot` is the kernel's boot id. `tick` and `deliver_once` are all there is to it: a service
+    calls them by the clock, a simulation as fast as it can.
+    """
+
+    settings: AgentSettings
+    clock: Clock
+    boot: str
+    sources: Sequence[Source]
+    holders: Holders
+    journal: Journal
+    transport: Transport | None = None
+    sampler: Sampler = field(init=False)
+    sender: Sender | None = field(init=False, default=None)
+    trouble: str = field(init=False, default="")
+    tick_seconds: float = field(init=False, default=0.0)
+    _pending: list[Record] = field(init=False, default_factory=list)
+    _lock: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        interval_ns = milliseconds(self.settings.sample_interval) * NS_PER_MS
+        self.sampler = Sampler(
+            Ruling(
+                milliseconds(self.settings.window),
+                milliseconds(POINT_INTERVAL),
+                self.settings.max_holders,
+            ),
+            self.journal.dictionary,
+            Identity(self.boot, self.journal.meta.nonce),
+            self.journal.states(),
+            max_gap_ns=max(10 * NS_PER_S, interval_ns * 5 // 2),
+            log=_log_break,
+        )
+        if self.transport is not None:
+            self.sender = Sender(self.journal, self.transport, self.clock, self.boot, self.snapshot)
+
+    async def start(self) -> None:
+        """Discover what there is."""
+        await asyncio.gather(*(source.start() for source in self.sources))
+
+    async def tick(self, *, checkpoint: bool = False) -> None:
+        """Read every source, look who holds what, book, and commit what is done.
+
+        `checkpoint` commits the open windows too, so that a mark survives a crash.
+        """
+        began_ns = self.clock.boot_ns()
+        deadline_s = self.settings.sample_interval.total_seconds() * 0.8
+        answers = await asyncio.gather(*(source.read(deadline_s) for source in self.sources))
+        readings: list[Reading] = [reading for answer in answers for reading in answer]
+        await self.holders.look()
+        async with self._lock:
+            self.journal.dictionary.describe(self.holders.infos())
+            self.sampler.step(
+                self.specs(),
+                readings,
+                self.holders.claims(),
+                self.clock.boot_ns(),
+                self.clock.wall_ns(),
+            )
+            self._pending += self.sampler.take()
+            if self._pending or checkpoint:
+                await self._commit()
+        self.tick_seconds = (self.clock.boot_ns() - began_ns) / NS_PER_S
+
+    async def deliver_once(self) -> bool:
+        """Send what the journal holds next; True if there is more to send at once."""
+        if self.sender is None:
+            return False
+        try:
+            async with self._lock:
+                batch = await asyncio.to_thread(self.sender.prepare)
+            answer = await self.sender.transfer(batch)
+            async with self._lock:
+                return await asyncio.to_thread(self.sender.settle, answer, self._held())
+        except JournalError as error:
+            self._ail(str(error))
+            return False
+
+    async def close(self) -> None:
+        """Commit the open windows, then let go of everything."""
+        async with self._lock:
+            await self._commit()
+        for source in self.sources:
+            await source.close()
+        await self.holders.close()
+        if self.transport is not None:
+            await self.transport.close()
+        self.journal.close()
+
+    def specs(self) -> list[MeterSpec]:
+        """Return every meter known now."""
+        return [spec for source in self.sources for spec in source.meters()]
+
+    def gauges(self) -> list[Gauge]:
+        """Return live values that belong to no meter."""
+        return [gauge for source in self.sources for gauge in source.gauges()]
+
+    def findings(self) -> list[Finding]:
+        """Return the state of every part of this agent."""
+        found = [finding for source in self.sources for finding in source.findings()]
+        found += self.sampler.findings()
+        found += self.holders.findings()
+        found.append(self._journal_finding())
+        if self.sender is not None:
+            found += self.sender.findings()
+        return found
+
+    def snapshot(self) -> Snapshot:
+        """Return what the node looks like now, for live views at the centre."""
+        return Snapshot(
+            meters=tuple(self._live()),
+            sources=tuple(
+                SourceReport(finding.subject, finding.state, finding.detail[:256])
+                for finding in self.findings()
+            ),
+            advertise=self.settings.advertise,
+            pending=self.journal.pending,
+        )
+
+    def _live(self) -> list[Live]:
+        offset_ms = (self.clock.wall_ns() - self.clock.boot_ns()) // NS_PER_MS
+        live = []
+        for metered in self.sampler.metered.values():
+            reading, state = metered.reading, metered.book.state
+            if reading is None:
+                continue
+            holders = [claim.holder for claim in state.claims or () if claim.holder is not None]
+            live.append(
+                Live(
+                    state.number,
+                    reading.boot_ns // NS_PER_MS + offset_ms,
+                    metered.power_mw,
+                    reading.temperature_mc,
+                    reading.utilization_ppm,
+                    tuple(self.journal.dictionary.payer(holder) for holder in holders),
+                )
+            )
+        return live
+
+    def _held(self) -> list[int]:
+        """Return the holders that open windows name, or that hold a meter now."""
+        held: list[int] = []
+        for metered in self.sampler.metered.values():
+            state = metered.book.state
+            if state.open is not None:
+                held += [entry.payer for entry in state.open.entries.values()]
+            held += [
+                self.journal.dictionary.payer(claim.holder)
+                for claim in state.claims or ()
+                if claim.holder is not None
+            ]
+        return [number for number in held if number >= FIRST_HOLDER]
+
+    async def _commit(self) -> None:
+        """Journal what is done, with the books as they stand; on failure keep it and go on."""
+        states = {
+            name: msgspec.msgpack.encode(state) for name, state in self.sampler.states().items()
+        }
+        memos = {"holders": self.holders.remember()}
+        try:
+            await asyncio.to_thread(self.journal.append, self._pending, states, memos)
+            self._pending = []
+            await asyncio.to_thread(self.journal.shrink)
+        except JournalError as error:
+            self._ail(str(error))
+            if len(self._pending) > _MERGE_PENDING:
+                self._pending = merge(self._pending)
+            return
+        if self.trouble:
+            log.info("the journal can be written again")
+        self.trouble = ""
+
+    def _ail(self, trouble: str) -> None:
+        if not self.trouble:
+            log.error("%s; windows are kept in memory meanwhile", trouble)
+        self.trouble = trouble
+
+    def _journal_finding(self) -> Finding:
+        if self.trouble:
+            fix = "make room or give the agent another data_dir; metering goes on meanwhile"
+            return Finding("journal", State.FAILING, self.trouble, fix)
+        detail = f"{self.journal.pending} records not committed by the aggregator"
+        return Finding("journal", State.OK, detail)
+
+
+def _log_break(meter: str, step: Break) -> None:
+    log.warning("%s: new epoch: %s", meter, step.reason)

@@ -1,0 +1,309 @@
+"""One NVIDIA GPU asked through NVML. Runs in the child: standard library and pynvml only.
+
+Answers are plain dicts of JSON values in NVML's own units (mW, mJ, °C, MHz, %), as laid down in
+`nvml_wire`. What the driver does not say is left out, never zero.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import pynvml
+
+nvml: Any = pynvml  # the binding ships no types
+
+BROKEN = frozenset(
+    {
+        nvml.NVML_ERROR_UNINITIALIZED,
+        nvml.NVML_ERROR_DRIVER_NOT_LOADED,
+        nvml.NVML_ERROR_GPU_IS_LOST,
+        nvml.NVML_ERROR_RESET_REQUIRED,
+        nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
+    }
+)
+"""Codes after which a handle is worth nothing: only a new initialisation helps."""
+
+_NOT_OFFERED = frozenset(
+    {
+        nvml.NVML_ERROR_INVALID_ARGUMENT,  # what old drivers say of a field they do not know
+        nvml.NVML_ERROR_NOT_SUPPORTED,
+        nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+        nvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+        nvml.NVML_ERROR_DEPRECATED,
+    }
+)
+_MEMORY_TEMPERATURE = 82
+_POWER_AVERAGE, _POWER_INSTANT, _MAX_LIMIT, _LIMIT = 185, 186, 188, 190
+_THROTTLE = {
+    74: "sw_power_cap",
+    76: "sync_boost",
+    269: "sw_thermal",
+    270: "hw_thermal",
+    271: "hw_power_brake",
+}
+_MODULE_SCOPE = 1
+_SUPERCHIPS = ("GH200", "GB200", "GB300")
+_VALUE = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
+_SLOW_S = 10
+_FORGET_S = 600
+"""After so long what was not offered is asked again: a MIG change brings utilization back."""
+
+
+class Device:
+    """A GPU by its place: index in the driver's order, or PCI address.
+
+    `call` names the NVML call that runs now, so that a hang can be told from outside.
+    """
+
+    def __init__(self, place: int | str) -> None:
+        self.place = place
+        self.call = ""
+        self._handle: Any = None
+        self._uuid = ""
+        self._scope = 0
+        self._not_offered: set[tuple[Any, ...]] = set()
+        self._last_error: tuple[int, str] | None = None
+        self._slow_at = float("-inf")
+        self._forget_at = time.monotonic() + _FORGET_S
+        self._news: dict[str, Any] = {}
+
+    def read(self) -> dict[str, Any]:
+        """Return the fast values, with `board` after attaching and `slow` when there are new ones.
+
+        Raises:
+            NVMLError: the handle is broken, or neither energy nor power could be read.
+
+        """
+        if self._handle is None:
+            self._attach()
+        answer = self._fast()
+        news, self._news = self._news, {}
+        return {"place": self.place, "uuid": self._uuid, **news, **answer}
+
+    def detach(self) -> None:
+        """Forget the handle: the next read looks the GPU up anew."""
+        self._handle = None
+
+    def refresh(self) -> None:
+        """Read the slow values if they are due, for the next answer to carry.
+
+        Raises:
+            NVMLError: the handle is broken.
+
+        """
+        now = time.monotonic()
+        if self._handle is None or now - self._slow_at < _SLOW_S:
+            return
+        if now >= self._forget_at:
+            self._not_offered.clear()
+            self._forget_at = now + _FORGET_S
+        self._slow_at = now
+        self._news["slow"] = self._slow()
+
+    def _attach(self) -> None:
+        if isinstance(self.place, int):
+            self.call = "nvmlDeviceGetHandleByIndex"
+            handle = nvml.nvmlDeviceGetHandleByIndex(self.place)
+        else:
+            self.call = "nvmlDeviceGetHandleByPciBusId"
+            handle = nvml.nvmlDeviceGetHandleByPciBusId(self.place.encode())
+        self.call = "nvmlDeviceGetUUID"
+        self._uuid = nvml.nvmlDeviceGetUUID(handle)
+        self._handle = handle
+        self._not_offered.clear()
+        self._slow_at = float("-inf")
+        self._news = {"board": self._board()}
+
+    def _board(self) -> dict[str, Any]:
+        name = self._ask("nvmlDeviceGetName") or ""
+        # On Grace superchips the energy counter covers the whole module, and only there is
+        # there a power reading of that scope: energy and power must speak of the same thing.
+        module = any(chip in name for chip in _SUPERCHIPS)
+        if module and self._fields([(_POWER_INSTANT, _MODULE_SCOPE)]):
+            self._scope = _MODULE_SCOPE
+        pci = self._ask("nvmlDeviceGetPciInfo_v3")
+        limits = self._ask("nvmlDeviceGetPowerManagementLimitConstraints")
+        most = limits[1] if limits else None
+        if self._scope:
+            most = next(iter(self._fields([(_MAX_LIMIT, self._scope)]).values()), None)
+        self._energy()
+        return {
+            "uuid": self._uuid,
+            "pci_bus_id": pci.busId if pci else "",
+            "model": name,
+            "serial": self._ask("nvmlDeviceGetSerial") or "",
+            "board": self._ask("nvmlDeviceGetBoardPartNumber") or "",
+            "architecture": self._ask("nvmlDeviceGetArchitecture"),
+            "module_scope": bool(self._scope),
+            "max_limit_mw": most or None,
+            "counter": ("nvmlDeviceGetTotalEnergyConsumption",) not in self._not_offered,
+        }
+
+    # -- asking ------------------------------------------------------------------------------
+
+    def _ask(self, name: str, *args: Any) -> Any:
+        """Return what the call says, None if it is not offered or failed this once."""
+        key = (name, *args)
+        function = getattr(nvml, name, None)  # an older binding lacks the newer calls
+        if key in self._not_offered or function is None:
+            return None
+        self.call = name
+        try:
+            return function(self._handle, *args)
+        except nvml.NVMLError as error:
+            self._note(error.value, name, key)
+            return None
+
+    def _note(self, code: int, name: str, key: tuple[Any, ...]) -> None:
+        if code in BROKEN:
+            raise nvml.NVMLError(code)
+        if code in _NOT_OFFERED:
+            self._not_offered.add(key)
+        else:
+            self._last_error = (code, name)
+
+    def _fields(self, wanted: Sequence[tuple[int, int]]) -> dict[int, int]:
+        """Return the values of those (field, scope) that answered, in one call."""
+        fields = [field for field in wanted if field not in self._not_offered]
+        values = self._ask_fields(fields) if fields else None
+        answered: dict[int, int] = {}
+        for field, value in zip(fields, values or (), strict=False):
+            if value.nvmlReturn:
+                self._note(value.nvmlReturn, f"nvmlDeviceGetFieldValues({field[0]})", field)
+            else:
+                answered[field[0]] = int(getattr(value.value, _VALUE[value.valueType]))
+        return answered
+
+    def _ask_fields(self, fields: list[tuple[int, int]]) -> Any:
+        key = ("nvmlDeviceGetFieldValues",)
+        if key in self._not_offered:
+            return None
+        self.call = key[0]
+        try:
+            return nvml.nvmlDeviceGetFieldValues(self._handle, fields)
+        except nvml.NVMLError as error:
+            self._note(error.value, key[0], key)
+            return None
+
+    # -- every tick --------------------------------------------------------------------------
+
+    def _energy(self) -> tuple[int, int | None]:
+        """Return (boot ns, mJ). The clock is read around the counter, so the instant is close."""
+        before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        energy = self._ask("nvmlDeviceGetTotalEnergyConsumption")
+        after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        return (before + after) // 2, energy
+
+    def _fast(self) -> dict[str, Any]:
+        self._last_error = None
+        at, energy = self._energy()
+        scope = self._scope
+        fields = self._fields(
+            [(_POWER_INSTANT, scope), (_POWER_AVERAGE, scope), (_MEMORY_TEMPERATURE, 0)]
+        )
+        average = fields.get(_POWER_AVERAGE)
+        power = fields.get(_POWER_INSTANT, average)
+        if power is None and not scope:
+            power = self._ask("nvmlDeviceGetPowerUsage")
+        if energy is None and power is None:
+            code, self.call = self._last_error or (
+                nvml.NVML_ERROR_NOT_SUPPORTED,
+                "nvmlDeviceGetPowerUsage",
+            )
+            raise nvml.NVMLError(code)
+        use = self._ask("nvmlDeviceGetUtilizationRates")
+        answer = {
+            "boot_ns": at,
+            "energy_mj": energy,
+            "power_mw": power,
+            "average_mw": average,
+            "temperature_c": self._temperature(),
+            "memory_temperature_c": fields.get(_MEMORY_TEMPERATURE),
+            "gpu_percent": use.gpu if use else None,
+            "memory_percent": use.memory if use else None,
+            "sm_mhz": self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
+            "memory_mhz": self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
+            "graphics_mhz": self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_GRAPHICS),
+        }
+        if all((field, 0) in self._not_offered for field in _THROTTLE):
+            answer["event_reasons"] = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        return answer
+
+    def _temperature(self) -> int | None:
+        sensor = nvml.NVML_TEMPERATURE_GPU
+        celsius: int | None = self._ask("nvmlDeviceGetTemperatureV", sensor)
+        if celsius is None:
+            celsius = self._ask("nvmlDeviceGetTemperature", sensor)
+        return celsius
+
+    # -- every ten seconds: calls that cost milliseconds -----------------------------------------
+
+    def _slow(self) -> dict[str, Any]:
+        memory = self._ask("nvmlDeviceGetMemoryInfo", nvml.nvmlMemory_v2)
+        memory = memory or self._ask("nvmlDeviceGetMemoryInfo")
+        fields = self._fields([(_LIMIT, self._scope), *((field, 0) for field in _THROTTLE)])
+        limit = fields.pop(_LIMIT, None)
+        if limit is None and not self._scope:
+            limit = self._ask("nvmlDeviceGetPowerManagementLimit")
+        encoder = self._ask("nvmlDeviceGetEncoderUtilization")
+        decoder = self._ask("nvmlDeviceGetDecoderUtilization")
+        mig = self._mig()
+        return {
+            "memory_used": memory.used if memory else None,
+            "memory_total": memory.total if memory else None,
+            "limit_mw": limit,
+            "margin_c": self._margin(),
+            "encoder_percent": encoder[0] if encoder else None,
+            "decoder_percent": decoder[0] if decoder else None,
+            "throttle_ns": {_THROTTLE[field]: value for field, value in fields.items()},
+            "processes": self._processes(shared=mig is None),
+            "mig": mig,
+        }
+
+    def _margin(self) -> int | None:
+        margin: int | None = self._ask("nvmlDeviceGetMarginTemperature")
+        if margin is None:
+            slowdown = self._ask(
+                "nvmlDeviceGetTemperatureThreshold", nvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN
+            )
+            celsius = self._temperature()
+            margin = slowdown - celsius if slowdown and celsius is not None else None
+        return margin
+
+    def _processes(self, *, shared: bool) -> list[tuple[int, int | None]] | None:
+        """Return (pid, percent of SM time) of each process, None if the driver does not say."""
+        compute = self._ask("nvmlDeviceGetComputeRunningProcesses_v3")
+        graphics = self._ask("nvmlDeviceGetGraphicsRunningProcesses_v3")
+        if compute is None:
+            return None
+        pids = sorted({process.pid for process in [*compute, *(graphics or ())]})
+        # Asked only where it decides something: it takes up to 100 ms on real hardware.
+        use = self._process_use() if shared and len(pids) > 1 else {}
+        return [(pid, use.get(pid)) for pid in pids]
+
+    def _process_use(self) -> dict[int, int]:
+        since = time.time_ns() // 1000 - _SLOW_S * 1_000_000
+        seen: dict[int, list[int]] = {}
+        for sample in self._ask("nvmlDeviceGetProcessUtilization", since) or ():
+            seen.setdefault(sample.pid, []).append(sample.smUtil)
+        return {pid: sum(percents) // len(percents) for pid, percents in seen.items()}
+
+    def _mig(self) -> list[tuple[str, str, int]] | None:
+        """Return (uuid, profile, slices) of each instance, None where MIG is off."""
+        mode = self._ask("nvmlDeviceGetMigMode")
+        if not mode or not mode[0]:
+            return None
+        instances = []
+        for index in range(self._ask("nvmlDeviceGetMaxMigDeviceCount") or 0):
+            try:
+                self.call = "nvmlDeviceGetMigDeviceHandleByIndex"
+                handle = nvml.nvmlDeviceGetMigDeviceHandleByIndex(self._handle, index)
+                name = nvml.nvmlDeviceGetName(handle)
+                slices = nvml.nvmlDeviceGetAttributes_v2(handle).gpuInstanceSliceCount
+                uuid = nvml.nvmlDeviceGetUUID(handle)
+            except nvml.NVMLError as error:
+                if error.value in BROKEN:
+                    raise
+                continue  # an empty place, or an instance that is being taken down
+            instances.append((uuid, name.rpartition("MIG ")[2], slices))
+        return instances

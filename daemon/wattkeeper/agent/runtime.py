@@ -79,7 +79,11 @@ class Agent:
     sampler: Sampler = field(init=False)
     sender: Sender | None = field(init=False, default=None)
     trouble: str = field(init=False, default="")
+    ticks: int = field(init=False, default=0)
     tick_seconds: float = field(init=False, default=0.0)
+    missed_ticks: int = field(init=False, default=0)
+    read_seconds: dict[str, float] = field(init=False, default_factory=dict)
+    oldest_pending_s: float = field(init=False, default=0.0)
     _pending: list[Record] = field(init=False, default_factory=list)
     _lock: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
 
@@ -111,7 +115,7 @@ class Agent:
         """
         began_ns = self.clock.boot_ns()
         deadline_s = self.settings.sample_interval.total_seconds() * 0.8
-        answers = await asyncio.gather(*(source.read(deadline_s) for source in self.sources))
+        answers = await asyncio.gather(*(self._read(source, deadline_s) for source in self.sources))
         readings: list[Reading] = [reading for answer in answers for reading in answer]
         await self.holders.look()
         async with self._lock:
@@ -126,6 +130,7 @@ class Agent:
             self._pending += self.sampler.take()
             if self._pending or checkpoint:
                 await self._commit()
+        self.ticks += 1
         self.tick_seconds = (self.clock.boot_ns() - began_ns) / NS_PER_S
 
     async def deliver_once(self) -> bool:
@@ -183,6 +188,12 @@ class Agent:
             pending=self.journal.pending,
         )
 
+    async def _read(self, source: Source, deadline_s: float) -> Sequence[Reading]:
+        began_ns = self.clock.boot_ns()
+        readings = await source.read(deadline_s)
+        self.read_seconds[source.name] = (self.clock.boot_ns() - began_ns) / NS_PER_S
+        return readings
+
     def _live(self) -> list[Live]:
         offset_ms = (self.clock.wall_ns() - self.clock.boot_ns()) // NS_PER_MS
         live = []
@@ -224,9 +235,7 @@ class Agent:
         }
         memos = {"holders": self.holders.remember()}
         try:
-            await asyncio.to_thread(self.journal.append, self._pending, states, memos)
-            self._pending = []
-            await asyncio.to_thread(self.journal.shrink)
+            await asyncio.to_thread(self._journal, states, memos)
         except JournalError as error:
             self._ail(str(error))
             if len(self._pending) > _MERGE_PENDING:
@@ -235,6 +244,14 @@ class Agent:
         if self.trouble:
             log.info("the journal can be written again")
         self.trouble = ""
+
+    def _journal(self, states: Mapping[str, bytes], memos: Mapping[str, Any]) -> None:
+        self.journal.append(self._pending, states, memos)
+        self._pending = []
+        self.journal.shrink()
+        since_ms = self.journal.pending_since_ms()
+        now_ms = self.clock.wall_ns() // NS_PER_MS
+        self.oldest_pending_s = 0.0 if since_ms is None else max(0, now_ms - since_ms) / 1000
 
     def _ail(self, trouble: str) -> None:
         if not self.trouble:

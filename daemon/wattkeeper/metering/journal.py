@@ -19,7 +19,7 @@ from wattkeeper.delivery.wire import GENESIS, WireError, chain, decode_record, e
 from wattkeeper.metering.book import BookState
 from wattkeeper.metering.dictionary import HOLDER, Dictionary, Row
 from wattkeeper.metering.merge import merge
-from wattkeeper.model.window import ClockStep, Record, Tombstone, Window
+from wattkeeper.model.window import ClockStep, Record, Tombstone, Unmeasured, Window
 
 FILE: Final = "journal.sqlite"
 
@@ -225,11 +225,16 @@ class Journal:
         """Records that the aggregator has not committed."""
         return self.meta.last - self.meta.released
 
-    def oldest_pending(self) -> Record | None:
-        """Return the oldest record not committed, None if there is none."""
+    def pending_since_ms(self) -> int | None:
+        """Return the UTC milliseconds of the oldest record not committed, None if there is none."""
         with self._lock:
             row = self._db.execute("SELECT payload FROM record ORDER BY seq LIMIT 1").fetchone()
-        return None if row is None else decode_record(row[0])
+        if row is None:
+            return None
+        record = decode_record(row[0])
+        if isinstance(record, Window | Unmeasured):
+            return record.end_ms
+        return None if isinstance(record, Tombstone) else record.at_ms
 
     def close(self) -> None:
         """Close the file; everything appended is on disk already."""

@@ -1,0 +1,156 @@
+"""`/metrics` of the agent: views of what was last read. Asking changes nothing."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.registry import Collector
+
+from wattkeeper import __version__
+from wattkeeper.agent.families import FAMILIES
+from wattkeeper.agent.runtime import Agent
+from wattkeeper.metering.dictionary import HOLDER
+from wattkeeper.metering.sampler import Metered
+from wattkeeper.model.holder import FIRST_HOLDER
+from wattkeeper.model.meter import Component
+from wattkeeper.model.microjoules import joules
+from wattkeeper.model.state import State
+
+Sample = tuple[dict[str, str], float]
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Exposition(Collector):
+    """Collects the metrics of an agent. Names and help are in `families`."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(self)
+
+    def render(self) -> bytes:
+        """Return the text format."""
+        return generate_latest(self._registry)
+
+    def describe(self) -> list[Metric]:
+        """Say nothing in advance: what there is depends on the node."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family that has a sample, in the order of the table."""
+        samples: dict[str, list[Sample]] = defaultdict(list)
+        for name, labels, value in self._samples():
+            samples[name].append((labels, value))
+        for name, text in FAMILIES.items():
+            if name in samples:
+                yield self._family(name, text, samples[name])
+
+    def _family(self, name: str, text: str, samples: Iterable[Sample]) -> Metric:
+        samples = list(samples)
+        names = sorted({label for labels, _ in samples for label in labels})
+        common = {"node": self._agent.settings.node}
+        if self._agent.settings.cluster:
+            common["cluster"] = self._agent.settings.cluster
+        full = f"wattkeeper_{name}"
+        family: Metric
+        if name.endswith("_total"):
+            family = CounterMetricFamily(full, text, labels=[*common, *names])
+        else:
+            family = GaugeMetricFamily(full, text, labels=[*common, *names])
+        for labels, value in samples:
+            family.add_metric([*common.values(), *(labels.get(n, "") for n in names)], value)
+        return family
+
+    def _samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
+        agent = self._agent
+        yield "agent_info", {"version": __version__}, 1
+        for metered in agent.sampler.metered.values():
+            yield from _of_meter(metered)
+            yield from self._holders(metered)
+        for gauge in agent.gauges():
+            yield gauge.name, dict(gauge.labels), gauge.value
+        for finding in agent.findings():
+            for state in State:
+                labels = {"source": finding.subject, "state": state}
+                yield "source_state", labels, float(state is finding.state)
+        for source, seconds in agent.read_seconds.items():
+            yield "source_read_seconds", {"source": source}, seconds
+        yield from self._journal()
+
+    def _holders(self, metered: Metered) -> Iterator[tuple[str, dict[str, str], float]]:
+        window = metered.book.state.last
+        if window is None or not window.energy_uj:
+            return
+        known = self._agent.journal.dictionary.entries[HOLDER]
+        for part in window.shares:
+            holder = known.get(part.holder) if part.holder >= FIRST_HOLDER else None
+            if holder is not None:
+                labels = {
+                    "meter": metered.spec.info.name,
+                    "manager": holder.manager,
+                    "workload": holder.raw_id,
+                }
+                yield "holder_ratio", labels, part.uj / window.energy_uj
+
+    def _journal(self) -> Iterator[tuple[str, dict[str, str], float]]:
+        agent = self._agent
+        yield "journal_pending_windows", {}, agent.journal.pending
+        yield "journal_oldest_pending_seconds", {}, agent.oldest_pending_s
+        yield "tick_seconds", {}, agent.tick_seconds
+        yield "missed_ticks_total", {}, agent.missed_ticks
+        if agent.sender is not None:
+            yield "delivered_records_total", {}, agent.sender.delivered_records
+            yield "failed_deliveries_total", {}, agent.sender.failed_deliveries
+
+
+def _of_meter(metered: Metered) -> Iterator[tuple[str, dict[str, str], float]]:
+    info, reading, state = metered.spec.info, metered.reading, metered.book.state
+    component, labels = info.component, _labels(metered)
+    if component is Component.GPU:
+        named = {k: info.labels.get(k, "") for k in _INFO_LABELS}
+        yield "gpu_info", {**named, **labels, "source": info.source}, 1
+    if reading is None:
+        return
+    family = "cpu" if component is Component.DRAM else component.value
+    yield f"{family}_energy_joules_total", labels, joules(_exported_uj(metered))
+    power_mw = metered.power_mw
+    if component in (Component.CPU, Component.DRAM) and reading.power_mw is None:
+        # A live RAPL reading is a side channel into other people's secrets; a window's is not.
+        window = state.last
+        spread = window.stats.power_mw if window is not None and window.stats else None
+        power_mw = None if spread is None else spread.mean
+    if power_mw is not None:
+        yield f"{family}_power_watts", labels, power_mw / 1000
+    if reading.power_limit_mw is not None:
+        yield f"{family}_power_limit_watts", labels, reading.power_limit_mw / 1000
+    if reading.memory_used_bytes is not None:
+        yield f"{family}_memory_used_bytes", labels, reading.memory_used_bytes
+    for gauge in reading.gauges:
+        yield gauge.name, dict(gauge.labels), gauge.value
+    if metered.counter is not None and metered.counter.crosscheck is not None:
+        yield "meter_crosscheck_ratio", {"meter": info.name}, metered.counter.crosscheck
+
+
+_INFO_LABELS = ("gpu", "pci_bus_id", "model", "driver", "vendor", "scope")
+
+
+def _labels(metered: Metered) -> dict[str, str]:
+    info = metered.spec.info
+    if info.component is Component.GPU:
+        return {"uuid": info.labels.get("uuid", info.name.removeprefix("gpu/"))}
+    if info.component is Component.HOST:
+        return {"meter": info.name.removeprefix("host/")}
+    _, socket, domain = info.name.split("/")
+    return {"socket": socket, "domain": domain}
+
+
+def _exported_uj(metered: Metered) -> int:
+    """Energy since the journal began; of CPUs only what finished windows hold."""
+    state = metered.book.state
+    booked_uj = state.booked_uj
+    if metered.spec.info.component in (Component.CPU, Component.DRAM) and state.open is not None:
+        booked_uj -= sum(entry.uj for entry in state.open.entries.values())
+    return booked_uj

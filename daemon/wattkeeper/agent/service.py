@@ -1,0 +1,183 @@
+"""The agent as a service: its loops, its listeners, and a clean end."""
+
+import asyncio
+import contextlib
+import errno
+import hashlib
+import logging
+import signal
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from wattkeeper.agent import control
+from wattkeeper.agent.config import AgentSettings
+from wattkeeper.agent.http import application
+from wattkeeper.agent.runtime import Agent
+from wattkeeper.flags import ConfigError
+from wattkeeper.model.clock import NS_PER_MS, Clock
+from wattkeeper.sources.base import Releasable
+from wattkeeper.values import host_port, milliseconds
+
+log = logging.getLogger(__name__)
+
+_EDGES_S = 0.02
+"""Births and deaths of cgroups come in bursts; one reading serves those this close together."""
+
+
+class Service:
+    """Runs an agent until `stop` is set.
+
+    `edge` is set by whoever sees a holder come or go.
+    """
+
+    def __init__(self, agent: Agent, edge: asyncio.Event) -> None:
+        self._agent = agent
+        self._edge = edge
+        self._sampling = asyncio.Lock()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Listen, sample and deliver; on `stop` commit what is open and close everything.
+
+        Raises:
+            ConfigError: an address is taken.
+
+        """
+        agent = self._agent
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(agent.close)
+            await agent.start()
+            await stack.enter_async_context(_listening(agent))
+            server = await control.serve(agent.settings.data_dir, self._order)
+            stack.callback(_forget, server, agent.settings.data_dir / control.SOCKET)
+            loops = [
+                asyncio.create_task(self._sample_loop(), name="sample"),
+                asyncio.create_task(self._edge_loop(), name="edges"),
+                asyncio.create_task(self._deliver_loop(), name="deliver"),
+            ]
+            stack.push_async_callback(_cancel, loops)
+            stopping = asyncio.create_task(stop.wait(), name="stop")
+            done, _ = await asyncio.wait([*loops, stopping], return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            for task in done - {stopping}:
+                task.result()
+
+    async def sample(self, *, checkpoint: bool = False) -> None:
+        """Read every counter now."""
+        async with self._sampling:
+            await self._agent.tick(checkpoint=checkpoint)
+
+    async def _sample_loop(self) -> None:
+        clock, interval = self._agent.clock, self._agent.settings.sample_interval
+        await self.sample()
+        while True:
+            due_ns = next_grid_line(clock, interval)
+            await clock.sleep_until(due_ns)
+            await self.sample()
+            behind = (clock.boot_ns() - due_ns) // (milliseconds(interval) * NS_PER_MS)
+            self._agent.missed_ticks += behind
+
+    async def _edge_loop(self) -> None:
+        while True:
+            await self._edge.wait()
+            self._edge.clear()
+            await self.sample(checkpoint=True)
+            await asyncio.sleep(_EDGES_S)
+
+    async def _deliver_loop(self) -> None:
+        agent = self._agent
+        if agent.sender is None:
+            await asyncio.Event().wait()
+            return
+        window = agent.settings.window
+        # Spread the fleet over the window, each node always at its own point of it.
+        digest = hashlib.blake2b(agent.settings.node.encode(), digest_size=4).digest()
+        phase = window * (int.from_bytes(digest) / 2**32 * 0.8)
+        while True:
+            while await agent.deliver_once():
+                pass
+            if agent.sender.failing:
+                await asyncio.sleep(agent.sender.pause_s())
+            else:
+                due_ns = next_grid_line(agent.clock, window)
+                await agent.clock.sleep_until(due_ns)
+                await asyncio.sleep(phase.total_seconds())
+
+    async def _order(self, order: control.Order) -> dict[str, Any]:
+        if order.op == "mark":
+            await self.sample(checkpoint=True)
+            return {"ok": True}
+        if order.op == "release":
+            return await self._release(order)
+        return {"ok": False, "error": f"op: {order.op!r} is unknown; use mark or release"}
+
+    async def _release(self, order: control.Order) -> dict[str, Any]:
+        if not 0 < order.for_s <= 86_400:
+            return {"ok": False, "error": "for_s: choose between 1 s and one day"}
+        known = {spec.info.name for spec in self._agent.specs()}
+        if order.meter is not None and order.meter not in known:
+            return {"ok": False, "error": f"meter: {order.meter} is not metered here"}
+        await self.sample(checkpoint=True)
+        released = []
+        for source in self._agent.sources:
+            own = {spec.info.name for spec in source.meters()}
+            if isinstance(source, Releasable) and (order.meter is None or order.meter in own):
+                await source.release(order.meter, order.for_s)
+                released += [order.meter] if order.meter else sorted(own)
+        return {"ok": True, "released": released}
+
+
+def next_grid_line(clock: Clock, step: timedelta) -> int:
+    """Return the boot instant of the next multiple of `step` in UTC: the grid never drifts."""
+    step_ns = milliseconds(step) * NS_PER_MS
+    wall_ns = clock.wall_ns()
+    return clock.boot_ns() + step_ns - wall_ns % step_ns
+
+
+def run_until_signal(serve: Callable[[asyncio.Event], Any]) -> None:
+    """Run `serve(stop)` on a new event loop; SIGINT and SIGTERM set `stop`."""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        await serve(stop)
+
+    asyncio.run(main())
+
+
+@contextlib.asynccontextmanager
+async def _listening(agent: Agent) -> Any:
+    settings: AgentSettings = agent.settings
+    runner = web.AppRunner(application(agent), access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    host, port = host_port(settings.listen)
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigError(
+                f"listen: {settings.listen} is in use; stop the other program (is an agent "
+                "running already?) or choose another port"
+            ) from error
+        raise ConfigError(f"listen: cannot listen on {settings.listen}: {error}") from error
+    try:
+        yield runner
+    finally:
+        await runner.cleanup()
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _forget(server: asyncio.AbstractServer, path: Path) -> None:
+    server.close()
+    path.unlink(missing_ok=True)

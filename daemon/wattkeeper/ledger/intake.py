@@ -1,7 +1,58 @@
 """The intake: takes deliveries into memory, commits them to the ledger."""
 
-from wattkeeper.delivery.wire import Ack, Batch
+import asyncio
+import threading
+from dataclasses import dataclass
+
+from wattkeeper.delivery.wire import Ack, Batch, WireError, chain, decode_record
+from wattkeeper.ledger.checks import (
+    Unfit,
+    check_point,
+    check_time,
+    check_unmeasured,
+    check_window,
+)
+from wattkeeper.ledger.commit import write
+from wattkeeper.ledger.continuity import Continuity
+from wattkeeper.ledger.dating import Dating
+from wattkeeper.ledger.journals import JournalBook
+from wattkeeper.ledger.load import load
+from wattkeeper.ledger.meters import MeterBook
+from wattkeeper.ledger.pending import Pending
+from wattkeeper.ledger.refusal import Refusal
+from wattkeeper.ledger.roster import PATIENCE
 from wattkeeper.ledger.store import Ledger
+from wattkeeper.model.holder import MAX_LABEL
+from wattkeeper.model.window import ClockStep, EpochInfo, Point, Record, Unmeasured, Window
+
+MAX_POSTINGS = 4_000_000
+"""Postings that wait for a commit before no more are taken: the agents keep theirs meanwhile."""
+SKEW_MS = 2000
+"""A clock that is off by more is flagged."""
+
+
+class _Unknown(Exception):  # noqa: N818 - it is a question to the agent
+    """A dictionary number that the journal has not sent; carries what the Ack asks from."""
+
+    def __init__(self, kind: str, number: int) -> None:
+        super().__init__(f"{kind}: {number} is not in the journal's dictionary")
+        self.kind = kind
+        self.number = number
+
+
+@dataclass(slots=True)
+class IntakeCounts:
+    """What the intake did since it started. `overlaps`: records whose time was booked already."""
+
+    batches: int = 0
+    records: int = 0
+    windows: int = 0
+    replayed: int = 0
+    overlaps: int = 0
+    refused: int = 0
+    refusals: int = 0
+    commits: int = 0
+    failed_commits: int = 0
 
 
 class Intake:
@@ -9,11 +60,23 @@ class Intake:
 
     Windows are posted at once: in this version names that arrive late change only the map from
     holder to workload, never a posting, so nothing is gained by waiting for the scheduler.
+
+    `accept` and `commit_sync` may run in different threads; each ledger has one intake.
     """
 
     def __init__(self, ledger: Ledger, *, takeover_after_ms: int = 60_000) -> None:
         self._ledger = ledger
-        self._takeover_after_ms = takeover_after_ms
+        self._roster = load(ledger, takeover_after_ms)
+        self._continuity = Continuity(ledger.slot_ms)
+        self._pending = Pending()
+        self._taking = threading.Lock()
+        self._committing = threading.Lock()
+        self.counts = IntakeCounts()
+
+    @property
+    def pending_postings(self) -> int:
+        """Postings in memory that wait for the next commit."""
+        return self._pending.postings
 
     def accept(self, batch: Batch, now_ms: int) -> Ack:
         """Take a batch into memory; no input or output.
@@ -22,11 +85,17 @@ class Intake:
             Refusal: the delivery as a whole is not taken.
 
         """
-        raise NotImplementedError
+        with self._taking:
+            self.counts.batches += 1
+            try:
+                return self._accept(batch, now_ms)
+            except Refusal:
+                self.counts.refusals += 1
+                raise
 
     async def commit(self) -> None:
-        """Write what was taken since the last commit, in a thread."""
-        raise NotImplementedError
+        """Write what was taken since the last commit, in a thread. Raises as `commit_sync`."""
+        await asyncio.to_thread(self.commit_sync)
 
     def commit_sync(self) -> None:
         """Write what was taken since the last commit, in one transaction, in this thread.
@@ -35,4 +104,253 @@ class Intake:
             LedgerError: the database does not take it; nothing is lost, the next call retries.
 
         """
-        raise NotImplementedError
+        with self._committing:
+            with self._taking:
+                taken, self._pending = self._pending, Pending()
+            done = False
+            try:
+                write(self._ledger, taken)
+                done = True
+            finally:
+                if not done:
+                    self._put_back(taken)
+            self.counts.commits += 1
+            for journal, seq in taken.cursors.values():
+                journal.committed = seq
+
+    def _put_back(self, taken: Pending) -> None:
+        with self._taking:
+            taken.absorb(self._pending)
+            self._pending = taken
+            self.counts.failed_commits += 1
+
+    def _accept(self, batch: Batch, now_ms: int) -> Ack:
+        pending = self._pending
+        journal = self._roster.journal(pending, batch, now_ms)
+        self._note_node(pending, journal, batch, now_ms)
+        self._check_continues(pending, journal, batch, now_ms)
+        self._roster.learn(pending, journal, batch, now_ms)
+        if pending.postings > MAX_POSTINGS:
+            return _ack(journal, now_ms)
+        skip = self._skip(pending, journal, batch, now_ms)
+        if skip is None:
+            return _ack(journal, now_ms)
+        try:
+            self._take(pending, journal, batch, skip, now_ms)
+        except _Unknown as unknown:
+            journal.asked += 1
+            ack = _ack(journal, now_ms, unknown)
+        else:
+            journal.asked = 0
+            ack = _ack(journal, now_ms)
+        pending.cursors[journal.id] = (journal, journal.accepted)
+        pending.journals[journal.id] = (
+            journal.accepted,
+            journal.hash,
+            journal.known_meters,
+            journal.known_holders,
+            journal.known_epochs,
+            now_ms,
+            journal.id,
+        )
+        return ack
+
+    def _note_node(self, pending: Pending, journal: JournalBook, batch: Batch, now_ms: int) -> None:
+        node = journal.node
+        skew = batch.wall_ms - now_ms
+        if abs(skew) > SKEW_MS:
+            if not node.skew_ms:
+                self._roster.event(pending, node, now_ms, "clock", f"clock is off by {skew} ms")
+            node.skew_ms = skew
+        else:
+            node.skew_ms = 0
+        pending.nodes[node.id] = (
+            journal.id,
+            node.boot,
+            node.agent,
+            now_ms,
+            node.skew_ms,
+            node.id,
+        )
+
+    def _check_continues(
+        self, pending: Pending, journal: JournalBook, batch: Batch, now_ms: int
+    ) -> None:
+        """Compare the chain's value at the cursor, and the dictionary, with what is known."""
+        at = journal.accepted - batch.first + 1
+        try:
+            self._roster.check_entries(journal, batch)
+            if at < 0 or at > len(batch.records):
+                return
+            value = batch.previous
+            for payload in batch.records[:at]:
+                value = chain(value, payload)
+            if value != journal.hash:
+                detail = (
+                    f"journal {journal.name}: record {journal.accepted} is another than the one "
+                    "booked under its number"
+                )
+                raise Refusal("fork", detail)
+        except Refusal as refusal:
+            self._roster.event(pending, journal.node, now_ms, refusal.kind, refusal.detail)
+            raise
+
+    def _skip(
+        self, pending: Pending, journal: JournalBook, batch: Batch, now_ms: int
+    ) -> int | None:
+        """Return how many records of the batch were taken before; None to rewind the journal."""
+        expected = journal.accepted + 1
+        if batch.first <= expected:
+            skip = min(expected - batch.first, len(batch.records))
+            self.counts.replayed += skip
+            return skip
+        if batch.first > batch.oldest:
+            return None
+        detail = f"records {expected} to {batch.first - 1} of {journal.name} no longer exist"
+        self._roster.event(pending, journal.node, now_ms, "jump", detail)
+        for meter in journal.meters.values():
+            meter.resume = True
+        journal.accepted = batch.first - 1
+        journal.hash = batch.previous
+        return 0
+
+    def _take(
+        self, pending: Pending, journal: JournalBook, batch: Batch, skip: int, now_ms: int
+    ) -> None:
+        dating = Dating(self._ledger.slot_ms, batch, now_ms)
+        touched: set[MeterBook] = set()
+        counts = self.counts
+        try:
+            for payload in batch.records[skip:] if skip else batch.records:
+                try:
+                    record = decode_record(payload)
+                    booked = self._book(pending, journal, record, dating, now_ms, touched)
+                except _Unknown as unknown:
+                    if journal.asked < PATIENCE:
+                        raise
+                    self._refuse(pending, journal, None, unknown, now_ms)
+                except (WireError, Unfit) as why:
+                    self._refuse(pending, journal, None, why, now_ms)
+                else:
+                    counts.records += 1
+                    counts.overlaps += not booked
+                journal.accepted += 1
+                journal.hash = chain(journal.hash, payload)
+        finally:
+            for meter in touched:
+                pending.meters[meter.id] = meter.row()
+
+    def _book(
+        self,
+        pending: Pending,
+        journal: JournalBook,
+        record: Record,
+        dating: Dating,
+        now_ms: int,
+        touched: set[MeterBook],
+    ) -> bool:
+        if isinstance(record, ClockStep):
+            detail = f"wall clock stepped by {record.by_ms} ms"
+            self._roster.event(pending, journal.node, now_ms, "clock-step", detail)
+            return True
+        meter = journal.meters.get(record.meter)
+        if meter is None:
+            raise _Unknown("meters", record.meter)
+        touched.add(meter)
+        try:
+            if isinstance(record, Window):
+                return self._book_window(pending, journal, meter, record, dating, now_ms)
+            if isinstance(record, Point):
+                return self._book_point(pending, journal, meter, record, dating, now_ms)
+            if isinstance(record, Unmeasured):
+                check_unmeasured(record)
+                start = record.start_ms + dating.shift(record.end_ms, record.boot_ms)
+                check_time(start, start + record.end_ms - record.start_ms, now_ms)
+                return self._continuity.unmeasured(pending, meter, record, start)
+        except Unfit as why:
+            self._refuse(pending, journal, meter, why, now_ms)
+            return True
+        meter.resume = True
+        pending.gaps.append((meter.id, meter.end_ms, meter.end_ms, 0, record.reason[:MAX_LABEL]))
+        return True
+
+    def _book_window(
+        self,
+        pending: Pending,
+        journal: JournalBook,
+        meter: MeterBook,
+        window: Window,
+        dating: Dating,
+        now_ms: int,
+    ) -> bool:
+        highest = check_window(window, meter.host)
+        if highest > journal.known_holders:
+            raise _Unknown("holders", highest)
+        info = _epoch(journal, window.epoch)
+        start = window.start_ms
+        if info.boot == dating.boot:
+            start += dating.shift(window.end_ms, window.boot_ms)
+        check_time(start, start + window.end_ms - window.start_ms, now_ms)
+        self.counts.windows += 1
+        return self._continuity.window(pending, journal, meter, info, window, start)
+
+    def _book_point(
+        self,
+        pending: Pending,
+        journal: JournalBook,
+        meter: MeterBook,
+        point: Point,
+        dating: Dating,
+        now_ms: int,
+    ) -> bool:
+        check_point(point)
+        info = _epoch(journal, point.epoch)
+        at = point.at_ms
+        if info.boot == dating.boot:
+            at += dating.shift(point.at_ms, point.boot_ms)
+        check_time(at, at, now_ms)
+        return self._continuity.point(pending, journal, meter, info, point, at)
+
+    def _refuse(
+        self,
+        pending: Pending,
+        journal: JournalBook,
+        meter: MeterBook | None,
+        why: Exception,
+        now_ms: int,
+    ) -> None:
+        """Put a tombstone at the record's number; its joules become a gap of its meter.
+
+        Without a known meter it may have been any of the journal's.
+        """
+        self.counts.refused += 1
+        at_ms = meter.end_ms if meter is not None and meter.end_ms else now_ms
+        row = (journal.id, journal.accepted + 1, meter.id if meter else None, at_ms, str(why)[:500])
+        pending.refused.append(row)
+        for hit in [meter] if meter else journal.meters.values():
+            hit.resume = True
+            pending.meters[hit.id] = hit.row()
+
+
+def _epoch(journal: JournalBook, number: int) -> EpochInfo:
+    info = journal.epochs.get(number)
+    if info is None:
+        raise _Unknown("epochs", number)
+    return info
+
+
+def _ack(journal: JournalBook, now_ms: int, unknown: _Unknown | None = None) -> Ack:
+    known = {
+        "meters": journal.known_meters,
+        "holders": journal.known_holders,
+        "epochs": journal.known_epochs,
+    }
+    if unknown is not None:
+        known[unknown.kind] = min(known[unknown.kind], unknown.number - 1)
+    return Ack(
+        accepted=journal.accepted,
+        accepted_hash=journal.hash.hex(),
+        committed=journal.committed,
+        wall_ms=now_ms,
+        **known,
+    )

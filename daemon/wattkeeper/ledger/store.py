@@ -1,8 +1,18 @@
 """The database of the ledger: opened, migrated, with the settings it was made with."""
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+
+from wattkeeper.ledger import schema
+from wattkeeper.model.grid import SLOTS_MS
 
 DEFAULT_SLOT_MS = 900_000
 
@@ -12,7 +22,7 @@ class LedgerError(RuntimeError):
 
 
 class Ledger:
-    """An open ledger. `slot_ms` is the length of its slots; use `engine` in threads only."""
+    """An open ledger. `slot_ms` is the length of its slots; use it in threads only."""
 
     def __init__(self, engine: sa.Engine, slot_ms: int) -> None:
         self.engine = engine
@@ -22,12 +32,115 @@ class Ledger:
     def open(cls, url: str | Path, *, slot_ms: int | None = None) -> "Ledger":
         """Open or make the ledger at a SQLAlchemy URL, or at the path of a SQLite file.
 
+        `slot_ms`: None takes the ledger's own, 15 minutes in a new one.
+
         Raises:
             LedgerError: not writable, of a newer version, or made with another slot.
 
         """
-        raise NotImplementedError
+        if slot_ms is not None and slot_ms not in SLOTS_MS:
+            minutes = ", ".join(str(slot // 60_000) for slot in SLOTS_MS)
+            raise LedgerError(f"ledger.slot: {slot_ms} ms is none of {minutes} minutes")
+        engine = _engine(url)
+        try:
+            with writing(engine) as connection:
+                _migrate(connection)
+                return cls(engine, _slot(connection, slot_ms))
+        except (sa.exc.SQLAlchemyError, LedgerError) as error:
+            engine.dispose()
+            if isinstance(error, LedgerError):
+                raise
+            raise LedgerError(f"ledger.url: cannot open {engine.url}: {_cause(error)}") from error
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """One consistent view of the books, whatever is committed meanwhile."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """One transaction: all of it or nothing.
+
+        Raises:
+            LedgerError: the database does not take it (disk full, locked, read-only).
+
+        """
+        try:
+            with writing(self.engine) as connection:
+                yield connection
+        except sa.exc.DBAPIError as error:
+            raise LedgerError(f"ledger: not written: {_cause(error)}") from error
 
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
+
+
+@contextmanager
+def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One transaction that takes the write lock at its start, not at its first write."""
+    with engine.connect().execution_options(ledger_writes=True) as connection, connection.begin():
+        yield connection
+
+
+def _engine(url: str | Path) -> sa.Engine:
+    if isinstance(url, Path):
+        url = f"sqlite:///{url}"
+    try:
+        engine = sa.create_engine(url)
+    except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
+        raise LedgerError(f"ledger.url: {error}") from error
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _prepare_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    # sqlite3 would open no transaction for reads, and a balance needs one view of all tables.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "busy_timeout=30000",
+        "cache_size=-65536",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("ledger_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _migrate(connection: sa.Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise LedgerError(
+            "ledger.url: the ledger was written by a newer version of wattkeeper; "
+            f"run that version or a newer one ({error})"
+        ) from error
+
+
+def _slot(connection: sa.Connection, asked_ms: int | None) -> int:
+    query = sa.select(schema.setting.c.value).where(schema.setting.c.key == "slot_ms")
+    stored = connection.execute(query).scalar()
+    if stored is None:
+        slot_ms = asked_ms or DEFAULT_SLOT_MS
+        connection.execute(sa.insert(schema.setting).values(key="slot_ms", value=str(slot_ms)))
+        return slot_ms
+    if asked_ms not in (None, int(stored)):
+        raise LedgerError(
+            f"ledger.slot: this ledger was made with slots of {int(stored) // 60_000} minutes; its "
+            f"postings cannot be cut anew. Set ledger.slot to that, or begin another ledger"
+        )
+    return int(stored)
+
+
+def _cause(error: BaseException) -> str:
+    return str(getattr(error, "orig", None) or error)

@@ -1,0 +1,66 @@
+"""Many rows in one statement, without SQLAlchemy's work on every row."""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from wattkeeper.ledger.pending import Row
+
+if TYPE_CHECKING:
+    from sqlalchemy.sql.dml import UpdateBase
+
+CHUNK = 20_000
+"""Rows per call, so that a commit's memory is bounded."""
+
+
+def insert(connection: sa.Connection, table: sa.Table, columns: str, rows: Sequence[Row]) -> None:
+    """Insert rows whose values stand in the order of `columns` (names between spaces)."""
+    names = columns.split()
+    execute(connection, sa.insert(table).values({n: sa.bindparam(n) for n in names}), names, rows)
+
+
+def accumulate(
+    connection: sa.Connection,
+    table: sa.Table,
+    sums: Sequence[str],
+    greatest: Sequence[str],
+    rows: Sequence[Row],
+) -> None:
+    """Add rows to those with the same primary key: `sums` are added, of `greatest` the most stays.
+
+    The values of a row stand in the order of the table's columns.
+    """
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    names = [column.name for column in table.columns]
+    statement = dialect.insert(table).values({name: sa.bindparam(name) for name in names})
+    new = statement.excluded
+    change = {name: table.c[name] + new[name] for name in sums}
+    for name in greatest:
+        change[name] = sa.case((new[name] > table.c[name], new[name]), else_=table.c[name])
+    keys = [column.name for column in table.primary_key]
+    upsert = statement.on_conflict_do_update(index_elements=keys, set_=change)
+    execute(connection, upsert, names, rows)
+
+
+def execute(
+    connection: sa.Connection, statement: "UpdateBase", names: Sequence[str], rows: Sequence[Row]
+) -> None:
+    """Run a statement once per row; `names` are its parameters in the order of a row's values."""
+    if not rows:
+        return
+    compiled = statement.compile(dialect=connection.dialect)
+    sql = str(compiled)
+    if compiled.positiontup is None:
+        for row in rows:
+            connection.exec_driver_sql(sql, dict(zip(names, row, strict=True)))
+        return
+    order = [names.index(name) for name in compiled.positiontup]
+    ordered = (
+        rows if order == list(range(len(names))) else [tuple(r[i] for i in order) for r in rows]
+    )
+    source = iter(ordered)
+    while chunk := list(islice(source, CHUNK)):
+        connection.exec_driver_sql(sql, chunk)  # type: ignore[arg-type]

@@ -1,0 +1,111 @@
+"""What was taken and is not on disk yet: sums in memory, written by one commit."""
+
+from dataclasses import dataclass, field
+
+from wattkeeper.ledger.journals import JournalBook
+from wattkeeper.model.holder import HolderInfo
+
+METER_BITS = 32
+"""A cell's key is the slot's index shifted by this, plus the meter's id."""
+KIND_BITS = 4
+"""A posting's key is the holder's id shifted by this, plus method and split, two bits each."""
+
+Row = tuple[object, ...]
+
+
+class Cell:
+    """One meter in one slot.
+
+    `postings`: key -> [µJ, ms held, greatest mW of a window, end of the last share].
+    """
+
+    __slots__ = ("covered_ms", "held_ms", "postings", "unmeasured_ms")
+
+    def __init__(self) -> None:
+        self.postings: dict[int, list[int]] = {}
+        self.covered_ms = 0
+        self.unmeasured_ms = 0
+        self.held_ms = 0
+
+    def add(self, key: int, uj: int, ms: int, to_ms: int) -> None:
+        """Book energy and time; nothing at all leaves no posting."""
+        if not uj and not ms:
+            return
+        power_mw = uj // ms if ms else 0
+        posting = self.postings.get(key)
+        if posting is None:
+            self.postings[key] = [uj, ms, power_mw, to_ms]
+        else:
+            posting[0] += uj
+            posting[1] += ms
+            posting[2] = max(posting[2], power_mw)
+            posting[3] = max(posting[3], to_ms)
+        self.held_ms += ms
+
+    def absorb(self, newer: "Cell") -> None:
+        """Add what another cell of the same slot and meter holds."""
+        for key, (uj, ms, power_mw, to_ms) in newer.postings.items():
+            mine = self.postings.setdefault(key, [0, 0, 0, 0])
+            mine[0] += uj
+            mine[1] += ms
+            mine[2] = max(mine[2], power_mw)
+            mine[3] = max(mine[3], to_ms)
+        self.covered_ms += newer.covered_ms
+        self.unmeasured_ms += newer.unmeasured_ms
+        self.held_ms += newer.held_ms
+
+
+@dataclass(slots=True)
+class Pending:
+    """Everything of one commit. The tuples are rows of the tables they are named after."""
+
+    cells: dict[int, Cell] = field(default_factory=dict)
+    postings: int = 0
+    nodes: dict[int, Row] = field(default_factory=dict)
+    journals: dict[int, Row] = field(default_factory=dict)
+    cursors: dict[int, tuple[JournalBook, int]] = field(default_factory=dict)
+    meters: dict[int, Row] = field(default_factory=dict)
+    new_nodes: list[Row] = field(default_factory=list)
+    new_boots: list[Row] = field(default_factory=list)
+    new_journals: list[Row] = field(default_factory=list)
+    new_meters: list[Row] = field(default_factory=list)
+    journal_meters: list[Row] = field(default_factory=list)
+    journal_epochs: list[Row] = field(default_factory=list)
+    holders: dict[int, tuple[int, HolderInfo]] = field(default_factory=dict)
+    epochs: list[Row] = field(default_factory=list)
+    points: list[Row] = field(default_factory=list)
+    gaps: list[Row] = field(default_factory=list)
+    refused: list[Row] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
+
+    def cell(self, slot_index: int, meter: int) -> Cell:
+        """Return the cell of a meter in a slot, new if need be."""
+        key = slot_index << METER_BITS | meter
+        cell = self.cells.get(key)
+        if cell is None:
+            cell = self.cells[key] = Cell()
+        return cell
+
+    def absorb(self, newer: "Pending") -> None:
+        """Take in what was accepted after this one: a commit failed and both go to the next."""
+        for key, cell in newer.cells.items():
+            mine = self.cells.setdefault(key, cell)
+            if mine is not cell:
+                mine.absorb(cell)
+        self.postings = sum(len(cell.postings) for cell in self.cells.values())
+        for name in ("nodes", "journals", "cursors", "meters", "holders"):
+            getattr(self, name).update(getattr(newer, name))
+        for name in (
+            "new_nodes",
+            "new_boots",
+            "new_journals",
+            "new_meters",
+            "journal_meters",
+            "journal_epochs",
+            "epochs",
+            "points",
+            "gaps",
+            "refused",
+            "events",
+        ):
+            getattr(self, name).extend(getattr(newer, name))

@@ -1,0 +1,231 @@
+"""Who delivers: nodes, journals, their dictionaries. Decides forks, takeovers and conflicts."""
+
+import json
+from collections.abc import Mapping
+from typing import TypeVar
+
+from wattkeeper.delivery.wire import GENESIS, Batch
+from wattkeeper.ledger.checks import MOST
+from wattkeeper.ledger.journals import JournalBook, NodeBook
+from wattkeeper.ledger.meters import MeterBook
+from wattkeeper.ledger.pending import Pending
+from wattkeeper.ledger.refusal import Refusal
+from wattkeeper.model.holder import FIRST_HOLDER, MAX_LABEL, HolderInfo
+from wattkeeper.model.meter import Component, MeterInfo
+from wattkeeper.model.window import EpochInfo
+
+RECENT_HOLDERS = 64
+"""Holders per journal kept in memory to tell a redefinition."""
+MOST_ENTRIES = 1 << 31
+"""Dictionary numbers stay below, so that a holder's id fits 64 bits."""
+PATIENCE = 2
+"""How often a journal is asked for entries before they are taken for gone."""
+
+Entry = TypeVar("Entry", MeterInfo, HolderInfo, EpochInfo)
+
+
+class Roster:
+    """Every node, journal and meter. Numbers are given here: one process writes a ledger."""
+
+    def __init__(self, takeover_after_ms: int) -> None:
+        self._takeover_after_ms = takeover_after_ms
+        self.nodes: dict[tuple[str, str], NodeBook] = {}
+        self.journals: dict[str, JournalBook] = {}
+        self.meters: dict[tuple[int, str], MeterBook] = {}
+        self.by_uuid: dict[str, MeterBook] = {}
+        self.node_by_id: dict[int, NodeBook] = {}
+        self.last_event: dict[int, tuple[str, str]] = {}
+
+    def event(self, pending: Pending, node: NodeBook, at_ms: int, kind: str, detail: str) -> None:
+        """Note what befell a node, once while it repeats itself."""
+        if self.last_event.get(node.id) != (kind, detail):
+            self.last_event[node.id] = (kind, detail)
+            pending.events.append((at_ms, node.id, kind, detail))
+
+    def journal(self, pending: Pending, batch: Batch, now_ms: int) -> JournalBook:
+        """Return the journal of a delivery, made its node's current one if it may be.
+
+        Raises:
+            Refusal: it belongs to another node, or another journal of this node is live.
+
+        """
+        _check_identity(batch)
+        known = self.journals.get(batch.journal)
+        if known is not None and (known.node.cluster, known.node.name) != (
+            batch.cluster,
+            batch.node,
+        ):
+            detail = (
+                f"journal {batch.journal} is node {known.node.name}'s, delivered as {batch.node}"
+            )
+            self.event(pending, known.node, now_ms, "fork", detail)
+            raise Refusal("fork", detail)
+        node = self._node(pending, batch, now_ms)
+        current = node.current
+        if current is None or current is not known:
+            if current is not None:
+                self._check_takeover(pending, node, current, batch, now_ms)
+            journal = known or self._new_journal(pending, node, batch)
+            if current is not None:
+                detail = f"journal {journal.name} took over from {current.name}"
+                self.event(pending, node, now_ms, "takeover", detail)
+            node.current = journal
+        else:
+            journal = current
+        if batch.boot not in node.boots:
+            node.boots.add(batch.boot)
+            pending.new_boots.append((node.id, batch.boot))
+        node.boot, node.agent = batch.boot, batch.agent[:MAX_LABEL]
+        node.seen_ms = journal.seen_ms = now_ms
+        return journal
+
+    def learn(self, pending: Pending, journal: JournalBook, batch: Batch, now_ms: int) -> None:
+        """Take the dictionary entries of a delivery.
+
+        Raises:
+            Refusal: an entry that is known means something else now.
+
+        """
+        gone = journal.asked >= PATIENCE
+        for number, meter in _news(batch.meters, journal.known_meters, gone):
+            self._learn_meter(pending, journal, number, meter, now_ms)
+        for number, epoch in _news(batch.epochs, journal.known_epochs, gone):
+            journal.epochs[number] = epoch
+            journal.known_epochs = number
+            pending.journal_epochs.append((journal.id, number, epoch.boot, epoch.load, epoch.reset))
+        for number, holder in _news(batch.holders, journal.known_holders, gone):
+            journal.known_holders = number
+            journal.recent[number] = _who(holder)
+            journal.recent.pop(number - RECENT_HOLDERS, None)
+            pending.holders[journal.base | number] = (journal.node.id, holder)
+
+    def check_entries(self, journal: JournalBook, batch: Batch) -> None:
+        """Refuse a delivery whose dictionary gives known numbers another meaning."""
+        for number in (*batch.meters, *batch.epochs, *batch.holders):
+            if not 0 < number < MOST_ENTRIES:
+                raise Refusal("invalid", f"dictionary: number {number} is out of range")
+        for number, meter in batch.meters.items():
+            if not 0 < len(meter.name) <= MAX_LABEL:
+                raise Refusal(
+                    "invalid", f"meters: {number}: name must have 1 to {MAX_LABEL} characters"
+                )
+            known = journal.meters.get(number)
+            if known is not None and known.name != meter.name:
+                raise Refusal("fork", f"meters: {number} was {known.name}, is now {meter.name}")
+        for number, epoch in batch.epochs.items():
+            if not 0 <= epoch.reset < MOST or max(len(epoch.boot), len(epoch.load)) > MAX_LABEL:
+                raise Refusal("invalid", f"epochs: {number}: boot, load or reset is out of range")
+            if journal.epochs.get(number, epoch) != epoch:
+                raise Refusal("fork", f"epochs: {number} was another epoch before")
+        for number, holder in batch.holders.items():
+            if number < FIRST_HOLDER:
+                raise Refusal("invalid", f"holders: {number} is below {FIRST_HOLDER}")
+            if not 0 <= holder.birth_ms < MOST:
+                raise Refusal("invalid", f"holders: {number}: birth_ms is out of range")
+            if journal.recent.get(number, _who(holder)) != _who(holder):
+                raise Refusal("fork", f"holders: {number} was another holder before")
+
+    def _node(self, pending: Pending, batch: Batch, now_ms: int) -> NodeBook:
+        key = (batch.cluster, batch.node)
+        node = self.nodes.get(key)
+        if node is None:
+            node = NodeBook(len(self.nodes) + 1, *key)
+            self.nodes[key] = self.node_by_id[node.id] = node
+            pending.new_nodes.append((node.id, node.cluster, node.name, now_ms))
+        return node
+
+    def _new_journal(self, pending: Pending, node: NodeBook, batch: Batch) -> JournalBook:
+        journal = JournalBook(len(self.journals) + 1, node, batch.journal)
+        self.journals[journal.name] = journal
+        pending.new_journals.append((journal.id, node.id, journal.name, batch.fork_of, GENESIS))
+        return journal
+
+    def _check_takeover(
+        self,
+        pending: Pending,
+        node: NodeBook,
+        current: JournalBook,
+        batch: Batch,
+        now_ms: int,
+    ) -> None:
+        new_boot = batch.boot not in node.boots
+        silent = now_ms - current.seen_ms > self._takeover_after_ms
+        if new_boot or silent or batch.fork_of == current.name:
+            return
+        detail = (
+            f"node {node.name} delivers from journal {batch.journal} while {current.name} is live: "
+            "two agents under one name, or a cloned node"
+        )
+        self.event(pending, node, now_ms, "conflict", detail)
+        raise Refusal("two-live-journals", detail)
+
+    def _learn_meter(
+        self, pending: Pending, journal: JournalBook, number: int, info: MeterInfo, now_ms: int
+    ) -> None:
+        node = journal.node
+        key = (node.id, info.name)
+        meter = self.meters.get(key)
+        if meter is None:
+            host = info.component is Component.HOST
+            meter = MeterBook(len(self.meters) + 1, node.id, info.name, host)
+            self.meters[key] = meter
+            labels = {name[:MAX_LABEL]: text[:MAX_LABEL] for name, text in info.labels.items()}
+            pending.new_meters.append(
+                (
+                    meter.id,
+                    node.id,
+                    info.name,
+                    info.component.value,
+                    info.source,
+                    json.dumps(labels),
+                )
+            )
+        journal.meters[number] = meter
+        journal.known_meters = number
+        pending.journal_meters.append((journal.id, number, meter.id))
+        if info.component is Component.GPU:
+            self._claim(pending, meter, node, now_ms)
+
+    def _claim(self, pending: Pending, meter: MeterBook, node: NodeBook, now_ms: int) -> None:
+        """A GPU's UUID is one in the world: two live nodes that have it are one cloned one."""
+        other = self.by_uuid.get(meter.name)
+        self.by_uuid[meter.name] = meter
+        if other is None or other.node == meter.node:
+            return
+        rival = self.node_by_id[other.node]
+        if now_ms - rival.seen_ms <= self._takeover_after_ms:
+            detail = f"{meter.name} is claimed by {rival.name} and {node.name}, both live"
+            self.event(pending, node, now_ms, "conflict", detail)
+            self.event(pending, rival, now_ms, "conflict", detail)
+
+
+def _check_identity(batch: Batch) -> None:
+    if max(len(batch.cluster), len(batch.fork_of)) > MAX_LABEL:
+        raise Refusal("invalid", f"cluster, fork_of: must have at most {MAX_LABEL} characters")
+    if not 0 <= batch.wall_ms < MOST or not 0 <= batch.boot_ms < MOST:
+        raise Refusal("invalid", "wall_ms, boot_ms: out of range")
+    for name in ("node", "journal", "boot"):
+        text = getattr(batch, name)
+        if not text or len(text) > MAX_LABEL:
+            raise Refusal("invalid", f"{name}: must have 1 to {MAX_LABEL} characters")
+    if batch.first < 1 or batch.oldest < 1:
+        raise Refusal("invalid", f"first: {batch.first} and oldest: {batch.oldest} begin at 1")
+    if len(batch.previous) != len(GENESIS):
+        raise Refusal("invalid", f"previous: must have {len(GENESIS)} bytes")
+
+
+def _who(holder: HolderInfo) -> tuple[str, str, int]:
+    return holder.manager, holder.raw_id, holder.birth_ms
+
+
+def _news(entries: Mapping[int, Entry], known: int, gone: bool) -> list[tuple[int, Entry]]:
+    """Return the entries that continue `known`; beyond a hole only if what it held is `gone`."""
+    news: list[tuple[int, Entry]] = []
+    for number in sorted(entries):
+        if number <= known:
+            continue
+        if number > known + 1 and not gone:
+            break
+        news.append((number, entries[number]))
+        known = number
+    return news

@@ -1,10 +1,17 @@
 """`wattkeeper aggregator`."""
 
+import asyncio
+import logging
+import signal
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wattkeeper.aggregator.config import AggregatorSettings
-from wattkeeper.settings import load
+from wattkeeper.cli.command import CommandError
+from wattkeeper.settings import host_port, load
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +27,27 @@ class Aggregator:
 
     def run(self) -> int:
         """Serve until SIGINT or SIGTERM."""
-        from wattkeeper.aggregator.runtime import serve
+        from wattkeeper.aggregator.runtime import StartError
 
-        return serve(self.settings)
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+        )
+        try:
+            asyncio.run(_serve(self.settings))
+        except StartError as error:
+            raise CommandError(str(error)) from error
+        return 0
+
+
+async def _serve(settings: AggregatorSettings) -> None:
+    from wattkeeper.aggregator.runtime import Aggregator as Centre
+
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    if settings.token is None and host_port(settings.listen)[0] not in _LOOPBACK:
+        logging.getLogger(__name__).warning(
+            "listening on %s without a token: anyone who reaches it can deliver", settings.listen
+        )
+    await Centre(settings).run(stopped)

@@ -1,0 +1,185 @@
+"""The answers of the API. `*_uj` are whole microjoules as decimal strings: they outgrow 64 bits."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+Microjoules = Annotated[
+    int,
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^-?[0-9]+$"}),
+]
+Instant = Annotated[str, WithJsonSchema({"type": "string", "format": "date-time"})]
+
+
+class Answer(BaseModel):
+    """Part of an answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Job(Answer):
+    """What a job used, and how sure that is. `end` is null while it runs.
+
+    `run` of `runs`: a requeued job, or a reused id, is another run.
+    """
+
+    cluster: str
+    job_id: str
+    run: int
+    runs: int
+    manager: str
+    user: str | None
+    account: str | None
+    partition: str | None
+    namespace: str | None
+    owner_kind: str | None
+    owner_name: str | None
+    array: str | None
+    name: str | None
+    state: str | None
+    start: Instant | None
+    end: Instant | None
+    nodes: list[str]
+    energy_uj: Microjoules
+    energy_kwh: float
+    energy_by_component_uj: dict[str, Microjoules]
+    energy_by_source_uj: dict[str, Microjoules]
+    energy_by_split_uj: dict[str, Microjoules]
+    allocated_idle_uj: Microjoules
+    mean_watts: float | None
+    peak_watts: float | None
+    gpu_seconds: float
+    coverage: float | None
+    as_of: Instant | None
+
+
+class Jobs(Answer):
+    """Jobs, newest first. `more`: there are more than `limit`."""
+
+    since: Instant
+    limit: int
+    more: bool
+    as_of: Instant
+    jobs: list[Job]
+
+
+class ReportRow(Answer):
+    """One row: a group of workloads (`kind` group), or the account that is nobody's."""
+
+    key: str | None
+    kind: Literal["group", "idle", "system", "overhead", "gap", "other"]
+    jobs: int
+    energy_uj: Microjoules
+    energy_kwh: float
+    energy_by_component_uj: dict[str, Microjoules]
+    energy_by_account_uj: dict[str, Microjoules]
+    gpu_seconds: float
+
+
+class Report(Answer):
+    """Energy by group; the rows add up to `energy_uj`, which is what the meters counted."""
+
+    by: str
+    since: Instant
+    until: Instant
+    as_of: Instant
+    energy_uj: Microjoules
+    energy_kwh: float
+    coverage: float | None
+    rows: list[ReportRow]
+
+
+class MeterBalance(Answer):
+    """One meter: what it counted, and where that was booked.
+
+    `open_uj` is the part of `measured_uj` that was booked after the newest check point: not yet
+    checked.
+    """
+
+    node: str
+    meter: str
+    measured_uj: Microjoules
+    open_uj: Microjoules
+    workload_uj: Microjoules
+    idle_uj: Microjoules
+    system_uj: Microjoules
+    overhead_uj: Microjoules
+    gap_uj: Microjoules
+    components_uj: Microjoules
+    residual_uj: Microjoules
+    covered_seconds: float
+    unmeasured_seconds: float
+    problems: list[str]
+
+
+class Balance(Answer):
+    """Do the books balance? They do if `balanced`: no residual and no problem on any meter."""
+
+    since: Instant
+    until: Instant
+    as_of: Instant
+    balanced: bool
+    coverage: float | None
+    residual_uj: Microjoules
+    energy_uj: Microjoules
+    meters: list[MeterBalance]
+    problems: list[str]
+
+
+class Source(Answer):
+    """State of one source of a node."""
+
+    subject: str
+    state: str
+    detail: str
+
+
+class Node(Answer):
+    """A node as its last delivery left it."""
+
+    cluster: str
+    node: str
+    state: Literal["live", "silent", "conflict"]
+    last_seen: Instant
+    agent: str | None
+    watts: float | None
+    meters: int
+    pending_records: int | None
+    clock_offset_seconds: float | None
+    refused_records: int
+    events: dict[str, int]
+    groups: dict[str, str]
+    sources: list[Source]
+
+
+class Nodes(Answer):
+    """Every node that ever delivered."""
+
+    as_of: Instant
+    nodes: list[Node]
+
+
+class Fleet(Answer):
+    """The fleet now."""
+
+    as_of: Instant
+    nodes: dict[str, int]
+    watts: float
+    watts_by_component: dict[str, float]
+    gpus: int
+    allocated_idle_gpus: dict[str, int]
+
+
+class Target(Answer):
+    """Targets of one node for Prometheus' `http_sd_configs`."""
+
+    targets: list[str]
+    labels: dict[str, str]
+
+
+class Health(Answer):
+    """The aggregator can take deliveries."""
+
+    status: Literal["ok"]
+    version: str = Field(description="of the aggregator")

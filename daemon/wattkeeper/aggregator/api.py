@@ -1,0 +1,199 @@
+"""The endpoints that ask: what they take, and what they answer."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pydantic import Field
+
+from wattkeeper import __version__
+from wattkeeper.aggregator import answers, job_ids, times, views
+from wattkeeper.aggregator.endpoint import Endpoint, Query
+from wattkeeper.aggregator.fleet import Fleet
+from wattkeeper.aggregator.problem import ProblemError
+from wattkeeper.aggregator.targets import Targets
+from wattkeeper.ledger.queries.balance import balance
+from wattkeeper.ledger.queries.job import Job, JobFilter, job, jobs
+from wattkeeper.ledger.queries.report import DIMENSIONS, report
+from wattkeeper.ledger.store import Ledger
+from wattkeeper.model import grid
+
+_DAY_MS = grid.DAY_MS
+_SINCE = "from this slot on: 2026-11-23T20:15:00Z, 2026-11-23, -24h"
+_UNTIL = "up to the end of this slot; now"
+
+
+class Nothing(Query):
+    """No parameters."""
+
+
+class JobQuery(Query):
+    """One job."""
+
+    cluster: str = Field(description="cluster of the job")
+    id: str = Field(description="its id, as its scheduler calls it")
+    run: int | None = Field(None, ge=1, description="which run of it; the newest")
+
+
+class JobsQuery(Query):
+    """Which jobs."""
+
+    cluster: str | None = Field(None, description="of this cluster")
+    user: str | None = Field(None, description="of this user")
+    account: str | None = Field(None, description="of this account")
+    partition: str | None = Field(None, description="of this partition")
+    state: str | None = Field(None, description="in this state")
+    id: str | None = Field(None, description="these ids: 123, 123_[0-99], 100-180; at any time")
+    since: str = Field("-7d", description=_SINCE)
+    limit: int = Field(1000, ge=1, le=10_000, description="at most so many, the newest")
+
+
+class ReportQuery(Query):
+    """Which report."""
+
+    by: str = Field("account", description="one of " + ", ".join(DIMENSIONS))
+    since: str | None = Field(None, description=_SINCE + "; 7 days before until")
+    until: str | None = Field(None, description=_UNTIL)
+
+
+class BalanceQuery(Query):
+    """Which time."""
+
+    since: str | None = Field(None, description=_SINCE + "; 24 hours before until")
+    until: str | None = Field(None, description=_UNTIL)
+
+
+class Api:
+    """Answers of the aggregator. Its methods block: they run in threads."""
+
+    def __init__(
+        self, ledger: Ledger, fleet: Fleet, targets: Targets, now_ms: Callable[[], int]
+    ) -> None:
+        self._ledger = ledger
+        self._fleet = fleet
+        self._targets = targets
+        self._now_ms = now_ms
+
+    def endpoints(self) -> tuple[Endpoint[Any], ...]:
+        """Return every endpoint that answers with JSON."""
+        return (
+            Endpoint("/v1/fleet", "The fleet now", Nothing, answers.Fleet, self._get_fleet),
+            Endpoint("/v1/nodes", "Every node", Nothing, answers.Nodes, self._get_nodes),
+            Endpoint("/v1/jobs", "Jobs, newest first", JobsQuery, answers.Jobs, self._get_jobs),
+            Endpoint("/v1/jobs/{cluster}/{id}", "One job", JobQuery, answers.Job, self._get_job),
+            Endpoint("/v1/report", "Energy by group", ReportQuery, answers.Report, self._report),
+            Endpoint(
+                "/v1/balance",
+                "Do the books balance?",
+                BalanceQuery,
+                answers.Balance,
+                self._balance,
+            ),
+            Endpoint(
+                "/v1/prometheus/targets",
+                "Agents to scrape (http_sd)",
+                Nothing,
+                answers.Target,
+                self._get_targets,
+                many=True,
+            ),
+            Endpoint("/healthz", "Ready to take deliveries", Nothing, answers.Health, _healthy),
+        )
+
+    def _get_fleet(self, _: Nothing) -> answers.Fleet:
+        return self._fleet.fleet()
+
+    def _get_nodes(self, _: Nothing) -> answers.Nodes:
+        return answers.Nodes(as_of=times.rfc3339(self._now_ms()), nodes=self._fleet.nodes())
+
+    def _get_job(self, query: JobQuery) -> answers.Job:
+        found = job(self._ledger, query.cluster, query.id, query.run)
+        if found is None:
+            which = f"{query.id[:80]} of cluster {query.cluster[:80]}"
+            raise ProblemError(404, "unknown-job", f"no job {which} is in the books", "id")
+        return views.job(found)
+
+    def _get_jobs(self, query: JobsQuery) -> answers.Jobs:
+        now_ms = self._now_ms()
+        since_ms = grid.floor(times.parse(query.since, now_ms, "since"), self._ledger.slot_ms)
+        if query.id is not None:
+            found = list(self._by_id(query))
+        else:
+            found = jobs(
+                self._ledger,
+                JobFilter(
+                    cluster=query.cluster,
+                    user=query.user,
+                    account=query.account,
+                    partition=query.partition,
+                    state=query.state,
+                    since_ms=since_ms,
+                    limit=query.limit + 1,
+                ),
+            )
+        return answers.Jobs(
+            since=times.rfc3339(since_ms),
+            limit=query.limit,
+            more=len(found) > query.limit,
+            as_of=times.rfc3339(now_ms),
+            jobs=[views.job(one) for one in found[: query.limit]],
+        )
+
+    def _by_id(self, query: JobsQuery) -> Iterator[Job]:
+        try:
+            ids = job_ids.expand(query.id or "")
+        except ValueError as error:
+            raise ProblemError(400, "bad-parameter", str(error), "id") from error
+        clusters = [query.cluster] if query.cluster else self._clusters()
+        for one in ids:
+            for cluster in clusters:
+                found = job(self._ledger, cluster, one)
+                if found is not None and _fits(found, query):
+                    yield found
+
+    def _clusters(self) -> list[str]:
+        return sorted({row.cluster for row in self._fleet.rows()})
+
+    def _report(self, query: ReportQuery) -> answers.Report:
+        if query.by not in DIMENSIONS:
+            detail = f"by={query.by[:80]} is not known; one of {', '.join(DIMENSIONS)}"
+            raise ProblemError(400, "bad-parameter", detail, "by")
+        since_ms, until_ms = self._period(query.since, query.until, 7 * _DAY_MS)
+        return views.report(report(self._ledger, query.by, since_ms, until_ms), self._now_ms())
+
+    def _balance(self, query: BalanceQuery) -> answers.Balance:
+        since_ms, until_ms = self._period(query.since, query.until, _DAY_MS)
+        return views.balance(balance(self._ledger, since_ms, until_ms), self._now_ms())
+
+    def _period(self, since: str | None, until: str | None, usual_ms: int) -> tuple[int, int]:
+        return times.period(
+            since,
+            until,
+            now_ms=self._now_ms(),
+            slot_ms=self._ledger.slot_ms,
+            usual_ms=usual_ms,
+        )
+
+    def _get_targets(self, _: Nothing) -> list[answers.Target]:
+        return [
+            answers.Target(
+                targets=[address],
+                labels={"cluster": cluster, "node": node, **self._fleet.groups_of(node)},
+            )
+            for (cluster, node), address in sorted(self._targets.by_node().items())
+        ]
+
+
+def _healthy(_: Nothing) -> answers.Health:
+    return answers.Health(status="ok", version=__version__)
+
+
+def _fits(found: Job, query: JobsQuery) -> bool:
+    return all(
+        wanted is None or wanted == had
+        for wanted, had in (
+            (query.user, found.user),
+            (query.account, found.account),
+            (query.partition, found.partition),
+            (query.state, found.state),
+        )
+    )

@@ -1,0 +1,88 @@
+"""The HTTP side of the aggregator: routes, and errors as problem+json."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
+
+from wattkeeper.aggregator import windows
+from wattkeeper.aggregator.endpoint import Endpoint
+from wattkeeper.aggregator.metrics import Exporter
+from wattkeeper.aggregator.openapi import document
+from wattkeeper.aggregator.problem import ProblemError, respond
+from wattkeeper.delivery.wire import MAX_BODY
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log = logging.getLogger(__name__)
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer every error as problem+json."""
+    try:
+        return await handler(request)
+    except ProblemError as problem:
+        return respond(problem)
+    except web.HTTPRequestEntityTooLarge:
+        detail = f"a delivery has at most {MAX_BODY} bytes; send fewer records at once"
+        return respond(ProblemError(413, "too-large", detail, "body"))
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return respond(ProblemError(405, "method-not-allowed", f"use {allowed} {request.path}"))
+    except web.HTTPNotFound:
+        detail = f"{request.path[:80]} is not here; /openapi.json lists what is"
+        return respond(ProblemError(404, "not-found", detail))
+    except SQLAlchemyError as error:
+        _log.warning("%s: the ledger did not answer: %s", request.path, error)
+        detail = "the ledger did not answer; see the aggregator's log and try again"
+        return respond(ProblemError(503, "ledger-unavailable", detail))
+
+
+def build(
+    endpoints: Sequence[Endpoint[Any]],
+    deliveries: windows.Deliveries,
+    exporter: Exporter,
+    pool: Executor,
+) -> web.Application:
+    """Return the application. `pool` runs what blocks."""
+    app = web.Application(middlewares=[problems], client_max_size=MAX_BODY)
+    for endpoint in endpoints:
+        app.router.add_get(endpoint.path, endpoint.handler(pool))
+    app.router.add_post(windows.PATH, deliveries.handle)
+
+    async def metrics(request: web.Request) -> web.Response:
+        accept = request.headers.get("Accept", "")
+        loop = asyncio.get_running_loop()
+        body, content_type = await loop.run_in_executor(pool, exporter.render, accept)
+        return web.Response(body=body, headers={"Content-Type": content_type})
+
+    described = document(
+        endpoints,
+        {
+            windows.PATH: windows.openapi(),
+            "/metrics": _plain("Metrics for Prometheus", "text/plain"),
+            "/openapi.json": _plain("This document", "application/json"),
+        },
+    )
+
+    async def openapi(_: web.Request) -> web.Response:
+        return web.json_response(described)
+
+    app.router.add_get("/metrics", metrics)
+    app.router.add_get("/openapi.json", openapi)
+    return app
+
+
+def _plain(summary: str, content_type: str) -> dict[str, Any]:
+    content: dict[str, Any] = {content_type: {"schema": {}}}
+    return {
+        "get": {
+            "summary": summary,
+            "responses": {"200": {"description": summary, "content": content}},
+        }
+    }

@@ -1,0 +1,106 @@
+"""The fleet as ledger and live glimpses show it together."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from wattkeeper.aggregator import answers
+from wattkeeper.aggregator.config import AggregatorSettings
+from wattkeeper.aggregator.groups import labels_by_node
+from wattkeeper.aggregator.live import Live, LiveNode
+from wattkeeper.aggregator.times import rfc3339
+from wattkeeper.ledger.queries.nodes import NodeRow, nodes
+from wattkeeper.ledger.store import Ledger
+from wattkeeper.model.meter import Component
+from wattkeeper.values import milliseconds
+
+STATES: tuple[Literal["live", "silent", "conflict"], ...] = ("live", "silent", "conflict")
+
+
+class Fleet:
+    """Views of all nodes. Methods block: call them in a thread."""
+
+    def __init__(
+        self, ledger: Ledger, live: Live, settings: AggregatorSettings, now_ms: Callable[[], int]
+    ) -> None:
+        self._ledger = ledger
+        self._live = live
+        self._groups = labels_by_node(settings.groups)
+        self._kinds = tuple(settings.groups)
+        self._silent_after_ms = milliseconds(settings.silent_after)
+        self._now_ms = now_ms
+
+    @property
+    def group_kinds(self) -> tuple[str, ...]:
+        """The kinds of groups that are configured, such as rack and row."""
+        return self._kinds
+
+    def rows(self) -> list[NodeRow]:
+        """Return the nodes as the ledger has them."""
+        return nodes(self._ledger)
+
+    def nodes(self) -> list[answers.Node]:
+        """Return every node that ever delivered, by cluster and name."""
+        live = self._live.view()
+        known = {(row.cluster, row.node): row for row in self.rows()}
+        keys = sorted({*known, *live})
+        return [self._node(key, known.get(key), live.get(key)) for key in keys]
+
+    def fleet(self) -> answers.Fleet:
+        """Return the fleet now, from what its nodes said last."""
+        now_ms = self._now_ms()
+        states = dict.fromkeys(STATES, 0)
+        for node in self.nodes():
+            states[node.state] += 1
+        watts: dict[str, float] = {}
+        gpus = 0
+        for seen in self._live.view().values():
+            if now_ms - seen.seen_ms > self._silent_after_ms:
+                continue
+            gpus += sum(1 for meter in seen.meters if meter.component == Component.GPU)
+            for component, power in seen.watts_by_component.items():
+                watts[component] = watts.get(component, 0.0) + power
+        return answers.Fleet(
+            as_of=rfc3339(now_ms),
+            nodes=states,
+            watts=sum(watts.values()),
+            watts_by_component=watts,
+            gpus=gpus,
+            allocated_idle_gpus=self._live.held_idle(),
+        )
+
+    def groups_of(self, node: str) -> Mapping[str, str]:
+        """Return the labels of a node by kind of group."""
+        return self._groups.get(node, {})
+
+    def _node(
+        self, key: tuple[str, str], row: NodeRow | None, live: LiveNode | None
+    ) -> answers.Node:
+        seen_ms = max(row.seen_ms if row else 0, live.seen_ms if live else 0)
+        state = self._state(seen_ms, live)
+        snapshot = live.snapshot if live is not None else None
+        watts = live.watts_by_component if live is not None and state == "live" else {}
+        sources = snapshot.sources if snapshot is not None else ()
+        return answers.Node(
+            cluster=key[0],
+            node=key[1],
+            state=state,
+            last_seen=rfc3339(seen_ms),
+            agent=(live.agent if live else row.agent if row else None) or None,
+            watts=sum(watts.values()) if watts else None,
+            meters=max(row.meters if row else 0, len(live.meters) if live else 0),
+            pending_records=snapshot.pending if snapshot is not None else None,
+            clock_offset_seconds=row.skew_ms / 1000 if row is not None else None,
+            refused_records=row.refused if row is not None else 0,
+            events=row.events if row is not None else {},
+            groups=dict(self.groups_of(key[1])),
+            sources=[
+                answers.Source(subject=s.subject, state=s.state, detail=s.detail) for s in sources
+            ],
+        )
+
+    def _state(self, seen_ms: int, live: LiveNode | None) -> Literal["live", "silent", "conflict"]:
+        now_ms = self._now_ms()
+        refused_ms = live.refused_ms if live is not None else None
+        if refused_ms is not None and now_ms - refused_ms <= self._silent_after_ms:
+            return "conflict"
+        return "silent" if now_ms - seen_ms > self._silent_after_ms else "live"

@@ -1,0 +1,41 @@
+"""Errors as `application/problem+json` (RFC 9457)."""
+
+import json
+
+from aiohttp import web
+
+CONTENT_TYPE = "application/problem+json"
+
+
+class ProblemError(Exception):
+    """A request that cannot be answered.
+
+    `kind` is stable and for programs; `detail` says what is wrong and what to do; `field` names
+    the parameter or part of the body that is wrong, empty where none is.
+    """
+
+    def __init__(self, status: int, kind: str, detail: str, field: str = "") -> None:
+        super().__init__(detail)
+        self.status = status
+        self.kind = kind
+        self.detail = detail
+        self.field = field
+
+
+def respond(problem: ProblemError) -> web.Response:
+    """Return the answer that tells a problem."""
+    body = {
+        "type": f"urn:wattkeeper:problem:{problem.kind}",
+        "title": problem.kind.replace("-", " "),
+        "status": problem.status,
+        "detail": problem.detail,
+    }
+    if problem.field:
+        body["field"] = problem.field
+    headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else None
+    return web.Response(
+        text=json.dumps(body, ensure_ascii=False),
+        status=problem.status,
+        content_type=CONTENT_TYPE,
+        headers=headers,
+    )

@@ -1,0 +1,265 @@
+"""The composition root of the centre: puts ledger, intake, schedulers and HTTP together."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from aiohttp import web
+
+from wattkeeper.aggregator.api import Api
+from wattkeeper.aggregator.app import build
+from wattkeeper.aggregator.cached import Cached
+from wattkeeper.aggregator.config import AggregatorSettings
+from wattkeeper.aggregator.fleet import Fleet
+from wattkeeper.aggregator.live import Live
+from wattkeeper.aggregator.metrics import Exporter
+from wattkeeper.aggregator.snapshot import IntakeCounts, Looker
+from wattkeeper.aggregator.targets import Targets
+from wattkeeper.aggregator.windows import Deliveries
+from wattkeeper.ledger.intake import Intake
+from wattkeeper.ledger.store import Ledger, LedgerError
+from wattkeeper.ledger.workloads import record_workloads
+from wattkeeper.schedulers.base import Scheduler
+from wattkeeper.values import host_port, milliseconds
+
+_FRESH_S = 5.0
+"""Age up to which `/metrics` shows the same snapshot again."""
+_THREADS = 4
+
+_log = logging.getLogger(__name__)
+
+
+class StartError(Exception):
+    """The aggregator cannot start. The message names the key and the fix."""
+
+
+def wall_ms() -> int:
+    """Return UTC milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Aggregator:
+    """The centre: takes deliveries, keeps the books, answers.
+
+    `schedulers` are asked for names, each at its own interval. `now_ms` is its clock, UTC
+    milliseconds: a simulation gives its own.
+    """
+
+    def __init__(
+        self,
+        settings: AggregatorSettings,
+        schedulers: Sequence[Scheduler] = (),
+        *,
+        now_ms: Callable[[], int] = wall_ms,
+    ) -> None:
+        self.settings = settings
+        self.port = host_port(settings.listen)[1]
+        self._schedulers = tuple(schedulers)
+        self._now_ms = now_ms
+        self._counts = IntakeCounts()
+        self._targets = Targets(settings.data_dir / "targets.json")
+        self._tasks: list[asyncio.Task[None]] = []
+        self._lock: int | None = None
+        self._ledger: Ledger | None = None
+        self._intake: Intake | None = None
+        self._runner: web.AppRunner | None = None
+        self._failing: set[str] = set()
+        self._pool = ThreadPoolExecutor(_THREADS, "ask")
+        self._writer = ThreadPoolExecutor(1, "commit")
+
+    @property
+    def ledger(self) -> Ledger:
+        """The open ledger."""
+        if self._ledger is None:
+            raise RuntimeError("the aggregator is not started")
+        return self._ledger
+
+    @property
+    def intake(self) -> Intake:
+        """Where deliveries go."""
+        if self._intake is None:
+            raise RuntimeError("the aggregator is not started")
+        return self._intake
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        host = host_port(self.settings.listen)[0]
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    async def start(self) -> None:
+        """Open the ledger, listen, and begin to commit and to poll.
+
+        Raises:
+            StartError: port in use, folder not writable, a ledger that cannot be used.
+
+        """
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._open)
+            await self._listen()
+        except BaseException:
+            await self.stop()
+            raise
+        self._tasks.append(asyncio.create_task(self._commit_forever(), name="commit"))
+        for scheduler in self._schedulers:
+            task = asyncio.create_task(self._poll(scheduler), name=f"poll {scheduler.name}")
+            self._tasks.append(task)
+        _log.info("listening on %s, ledger %s", self.url, self.settings.ledger_url)
+
+    async def stop(self) -> None:
+        """Take no more deliveries, commit what was taken, let go of everything."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        if self._intake is not None:
+            await self.commit()
+            self._intake = None
+        self._pool.shutdown()
+        self._writer.shutdown()
+        if self._ledger is not None:
+            self._ledger.close()
+            self._ledger = None
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    async def run(self, until: asyncio.Event) -> None:
+        """Serve until the event is set. Raises what a task of its own died of."""
+        await self.start()
+        try:
+            waiting = asyncio.create_task(until.wait())
+            await asyncio.wait({waiting, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            for task in self._tasks:
+                if task.done():
+                    task.result()
+        finally:
+            await self.stop()
+
+    async def commit(self) -> bool:
+        """Commit what was taken; False if the database did not take it (the next try may)."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._writer, self._commit)
+        except (LedgerError, OSError) as error:
+            self._counts.taken["commit_failures"] += 1
+            self._failed("commit", error)
+            return False
+        self._recovered("commit")
+        self._counts.committed_ms = self._now_ms()
+        return True
+
+    def _commit(self) -> None:
+        self.intake.commit_sync()
+        self._targets.save()
+
+    def _open(self) -> None:
+        folder = self.settings.data_dir
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(folder)
+        except OSError as error:
+            raise StartError(
+                f"data_dir: {folder} is not writable ({error.strerror}); "
+                "choose another with --data-dir, or give it to this user"
+            ) from error
+        try:
+            self._ledger = Ledger.open(
+                self.settings.ledger_url, slot_ms=milliseconds(self.settings.ledger.slot)
+            )
+        except LedgerError as error:
+            raise StartError(str(error)) from error
+        takeover_ms = milliseconds(self.settings.takeover_after)
+        self._intake = Intake(self._ledger, takeover_after_ms=takeover_ms)
+        self._targets.load()
+
+    async def _listen(self) -> None:
+        settings, ledger = self.settings, self.ledger
+        live = Live(ledger)
+        fleet = Fleet(ledger, live, settings, self._now_ms)
+        looker = Looker(
+            ledger,
+            fleet,
+            live,
+            self._counts,
+            max_jobs=settings.metrics.max_jobs,
+            now_ms=self._now_ms,
+        )
+        exporter = Exporter(
+            Cached(looker.look, _FRESH_S),
+            identity=settings.metrics.identity,
+            group_kinds=fleet.group_kinds,
+        )
+        deliveries = Deliveries(
+            self.intake,
+            live,
+            self._targets,
+            self._counts,
+            token=settings.token,
+            pool=self._pool,
+            now_ms=self._now_ms,
+        )
+        api = Api(ledger, fleet, self._targets, self._now_ms)
+        app = build(api.endpoints(), deliveries, exporter, self._pool)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
+        await self._runner.setup()
+        host, port = host_port(settings.listen)
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as error:
+            raise StartError(
+                f"listen: {settings.listen} cannot be used ({os.strerror(error.errno or 0)}); "
+                "is an aggregator running already? Choose another with --listen"
+            ) from error
+        self.port = self._runner.addresses[0][1]
+
+    async def _commit_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.commit_interval.total_seconds())
+            await self.commit()
+
+    async def _poll(self, scheduler: Scheduler) -> None:
+        since_ms = 0
+        loop = asyncio.get_running_loop()
+        while True:
+            began_ms = self._now_ms()
+            try:
+                found = await scheduler.workloads(since_ms)
+                await loop.run_in_executor(self._writer, record_workloads, self.ledger, found)
+            except (OSError, LedgerError) as error:
+                self._failed(scheduler.name, error)
+            else:
+                self._recovered(scheduler.name)
+                since_ms = began_ms
+            await asyncio.sleep(scheduler.interval_s)
+
+    def _failed(self, what: str, error: Exception) -> None:
+        """Log the first failure only."""
+        if what not in self._failing:
+            self._failing.add(what)
+            _log.warning("%s: %s; trying again", what, error)
+
+    def _recovered(self, what: str) -> None:
+        if what in self._failing:
+            self._failing.discard(what)
+            _log.info("%s: works again", what)
+
+
+def _lock(folder: Path) -> int:
+    """Hold the folder: two aggregators with cursors in memory would undo each other's books."""
+    lock = os.open(folder / "aggregator.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise StartError(f"data_dir: another aggregator is using {folder}; stop it first") from None
+    return lock

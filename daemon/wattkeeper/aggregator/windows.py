@@ -1,0 +1,144 @@
+"""`POST /v1/windows`: deliveries of agents."""
+
+import asyncio
+import hmac
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+import msgspec
+from aiohttp import web
+from pydantic import SecretStr
+
+from wattkeeper.aggregator.live import Live
+from wattkeeper.aggregator.openapi import problem_response
+from wattkeeper.aggregator.problem import ProblemError
+from wattkeeper.aggregator.snapshot import IntakeCounts
+from wattkeeper.aggregator.targets import Targets
+from wattkeeper.delivery import wire
+from wattkeeper.ledger.intake import Intake
+from wattkeeper.ledger.refusal import Refusal
+
+PATH = "/v1/windows"
+_LARGE = 128 << 10
+"""Bytes from which on a delivery is unpacked in a thread: a backlog, not the usual window."""
+_STATUS = {"fork": 409, "two-live-journals": 409, "invalid": 400}
+
+_log = logging.getLogger(__name__)
+
+
+class Deliveries:
+    """Takes deliveries, and counts them for metrics."""
+
+    def __init__(
+        self,
+        intake: Intake,
+        live: Live,
+        targets: Targets,
+        counts: IntakeCounts,
+        *,
+        token: SecretStr | None,
+        pool: Executor,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._intake = intake
+        self._live = live
+        self._targets = targets
+        self._counts = counts
+        self._token = token
+        self._pool = pool
+        self._now_ms = now_ms
+        self._quarrels: set[tuple[str, str]] = set()
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Take one delivery and answer with an `Ack`."""
+        try:
+            self._authorize(request)
+            batch = await self._unpack(request)
+            ack = self._accept(batch)
+        except ProblemError as problem:
+            self._counts.refused[problem.kind] += 1
+            raise
+        except web.HTTPRequestEntityTooLarge:
+            self._counts.refused["too-large"] += 1
+            raise
+        return web.Response(body=msgspec.json.encode(ack), content_type="application/json")
+
+    def _authorize(self, request: web.Request) -> None:
+        if self._token is None:
+            return
+        scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
+        wanted = self._token.get_secret_value().encode()
+        given = shown.strip().encode(errors="replace")
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given, wanted):
+            raise ProblemError(
+                401,
+                "unauthorized",
+                "this aggregator wants a token: set aggregator.token of the agent to its `token`",
+                "Authorization",
+            )
+
+    async def _unpack(self, request: web.Request) -> wire.Batch:
+        if request.content_type != wire.CONTENT_TYPE:
+            detail = f"send Content-Type: {wire.CONTENT_TYPE}"
+            raise ProblemError(415, "unsupported-media-type", detail, "Content-Type")
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            detail = "the body is compressed by itself: send no Content-Encoding"
+            raise ProblemError(415, "unsupported-media-type", detail, "Content-Encoding")
+        body = await request.read()
+        self._counts.taken["bytes"] += len(body)
+        try:
+            if len(body) < _LARGE:
+                return wire.unpack(body)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, wire.unpack, body)
+        except wire.WireError as error:
+            field, _, _ = str(error).partition(":")
+            raise ProblemError(400, "bad-delivery", str(error), field) from error
+
+    def _accept(self, batch: wire.Batch) -> wire.Ack:
+        now_ms = self._now_ms()
+        node = (batch.cluster, batch.node)
+        try:
+            ack = self._intake.accept(batch, now_ms)
+        except Refusal as refusal:
+            if refusal.kind == "two-live-journals":
+                self._live.refused(batch, now_ms)
+            if refusal.kind != "invalid" and node not in self._quarrels:
+                self._quarrels.add(node)
+                _log.warning("%s: %s: %s", batch.node, refusal.kind, refusal.detail)
+            status = _STATUS[refusal.kind]
+            raise ProblemError(status, refusal.kind, refusal.detail) from refusal
+        if node in self._quarrels:
+            self._quarrels.discard(node)
+            _log.info("%s: deliveries are taken again", batch.node)
+        self._counts.taken["deliveries"] += 1
+        self._counts.taken["records"] += len(batch.records)
+        self._live.delivered(batch, now_ms)
+        if batch.snapshot is not None:
+            self._targets.advertised(batch.cluster, batch.node, batch.snapshot.advertise)
+        return ack
+
+
+def openapi() -> dict[str, object]:
+    """Return the path item of the delivery for the OpenAPI document."""
+    fields = {
+        name: {"type": "string" if kind is str else "integer"}
+        for name, kind in wire.Ack.__annotations__.items()
+    }
+    ack = {"type": "object", "properties": fields, "required": sorted(fields)}
+    binary = {"type": "string", "format": "binary"}
+    return {
+        "post": {
+            "summary": "Deliver windows of a node's journal",
+            "description": "A zlib-compressed MessagePack batch, as docs/delivery.md describes it.",
+            "requestBody": {"required": True, "content": {wire.CONTENT_TYPE: {"schema": binary}}},
+            "responses": {
+                "200": {
+                    "description": "what is accepted and committed",
+                    "content": {"application/json": {"schema": ack}},
+                },
+                "default": problem_response(),
+            },
+        }
+    }

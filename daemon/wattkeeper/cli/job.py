@@ -1,0 +1,164 @@
+"""`wattkeeper job`."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+from pydantic_settings import CliPositionalArg
+from rich.markup import escape
+from rich.table import Table
+
+from wattkeeper.cli import jobs
+from wattkeeper.cli.client import ask
+from wattkeeper.cli.command import Command, CommandError
+from wattkeeper.cli.output import (
+    Format,
+    clean,
+    console,
+    emit_csv,
+    emit_json,
+    energy,
+    instant,
+    percent,
+    span,
+    watts,
+)
+from wattkeeper.cli.rows import JOB_COLUMNS, flat_job, seconds_between
+from wattkeeper.flags import ConfigError
+
+_SOURCES = {
+    "counter": "counted by the hardware",
+    "integrated": "added up from power readings",
+    "estimated": "estimated",
+}
+_SPLITS = {
+    "exclusive": "alone on its devices",
+    "shared": "shared by activity",
+    "settled": "settled afterwards",
+    "recovered": "recovered over an outage",
+}
+
+
+class Job(Command):
+    """Show what a job used, and how sure that is.
+
+    Inside a job, the ID may be left out: it is $SLURM_JOB_ID.
+
+    Examples:
+      wattkeeper job 123456
+      wattkeeper job 123_4               one task of an array
+      wattkeeper job 123_[0-99]          many of them
+      wattkeeper job 100-180             a range of jobs
+      wattkeeper job 123456 --format json
+    """
+
+    id: CliPositionalArg[str | None] = Field(None, description="job, array task, or a range")
+    cluster: str | None = Field(None, description="cluster, where several share an aggregator")
+    url: str | None = Field(None, description="the aggregator, http://HOST:9746")
+    format: Format = Field("table", description="how to print")
+
+    def run(self) -> int:
+        """Ask and print; 1 if no such job is known."""
+        wanted = self.id or os.environ.get("SLURM_JOB_ID")
+        if wanted is None:
+            raise ConfigError("ID: which job? Give its ID; only inside a job is $SLURM_JOB_ID set")
+        answer = ask(self.url, "/v1/jobs", {"id": wanted, "cluster": self.cluster})
+        found = answer["jobs"]
+        if not found:
+            raise CommandError(
+                f"{wanted}: no such job in the books. It may not have used a metered node, or its "
+                "first window is not in yet (about 20 s); `wattkeeper jobs --all` lists what is",
+                code=1,
+            )
+        if self.format == "json":
+            emit_json(found[0] if len(found) == 1 else found)
+        elif self.format == "csv":
+            emit_csv(map(flat_job, found), JOB_COLUMNS)
+        elif len(found) == 1:
+            _show(found[0])
+        else:
+            jobs.show(found)
+        return 0
+
+
+def _show(job: Mapping[str, Any]) -> None:
+    out = console()
+    title = f"[bold]Job {_text(job['job_id'])}[/bold]"
+    if job["name"]:
+        title += f"  {_text(job['name'])}"
+    out.print(title, soft_wrap=True)
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(justify="right")
+    grid.add_column()
+    for label, value, note in (*_who(job), *_when(job), *_used(job), *_sure(job)):
+        if note and not value:
+            grid.add_row(label, "", note)
+        else:
+            grid.add_row(label, value, note)
+    out.print(grid)
+
+
+def _text(value: object) -> str:
+    return escape(clean(str(value)))
+
+
+def _who(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    names = [
+        f"{label} {_text(job[label])}" for label in ("user", "account", "partition") if job[label]
+    ]
+    nodes = " ".join(job["nodes"][:6]) + (" …" if len(job["nodes"]) > 6 else "")
+    return [
+        ("whose", "", ", ".join([*names, f"cluster {_text(job['cluster'])}"])),
+        ("nodes", str(len(job["nodes"])), _text(nodes)),
+    ]
+
+
+def _when(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    state = _text((job["state"] or "state unknown").lower())
+    until = instant(job["end"]) if job["end"] else "now"
+    ran = span(seconds_between(job["start"], job["end"] or job["as_of"]))
+    return [("ran", ran, f"{instant(job['start'])} to {until}, {state}"), ("", "", "")]
+
+
+def _used(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    whole = int(job["energy_uj"])
+    power = f"mean {watts(job['mean_watts'])}, peak {watts(job['peak_watts'])}"
+    rows = [("energy", f"[bold]{energy(whole)}[/bold]", power)]
+    for component, uj in sorted(job["energy_by_component_uj"].items(), key=lambda c: -int(c[1])):
+        rows.append((f"  {component}", energy(uj), _part(uj, whole)))
+    idle = int(job["allocated_idle_uj"])
+    if idle:
+        note = f"{_part(idle, whole)} while its devices had nothing to do"
+        rows.append(("  idle", energy(idle), note))
+    hours = job["gpu_seconds"] / 3600
+    if hours:
+        rows.append(("GPU hours", f"{hours:,.2f}", ""))
+    return [*rows, ("", "", "")]
+
+
+def _sure(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    sources = _axis(job["energy_by_source_uj"], _SOURCES)
+    splits = _axis(job["energy_by_split_uj"], _SPLITS)
+    return [
+        ("covered", percent(job["coverage"]), "of its time was metered"),
+        ("measured", "", sources),
+        ("split", "", splits),
+        ("as of", "", instant(job["as_of"])),
+    ]
+
+
+def _axis(parts: Mapping[str, str], words: Mapping[str, str]) -> str:
+    """Say in words what parts of the energy came from where, the largest first."""
+    whole = sum(int(uj) for uj in parts.values())
+    said = [
+        f"{_part(uj, whole)} {words.get(name, name)}"
+        for name, uj in sorted(parts.items(), key=lambda part: -int(part[1]))
+        if int(uj)
+    ]
+    return ", ".join(said) or "-"
+
+
+def _part(uj: int | str, whole: int) -> str:
+    return percent(int(uj) / whole) if whole else "-"

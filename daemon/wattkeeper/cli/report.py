@@ -1,0 +1,81 @@
+"""`wattkeeper report`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from wattkeeper.cli.client import ask
+from wattkeeper.cli.command import Command
+from wattkeeper.cli.output import (
+    Format,
+    console,
+    emit_csv,
+    emit_json,
+    energy,
+    instant,
+    percent,
+    table,
+)
+
+_COMPONENTS = ("gpu", "cpu", "dram", "host")
+_COLUMNS = ("key", "kind", "jobs", "energy_uj", "energy_kwh", "gpu_seconds")
+
+
+class Report(Command):
+    """Report energy by user, account, partition, name, node or array, over any time.
+
+    What belongs to no job (idle, system, overhead, gap) has rows of its own, so that
+    the rows add up to what the meters counted.
+
+    Examples:
+      wattkeeper report --by account --since -30d
+      wattkeeper report --by user --since 2026-10-01 --until 2026-11-01 --format csv
+      wattkeeper report --by node --since -24h
+    """
+
+    by: str = Field("account", description="user, account, partition, name, node, array, …")
+    since: str = Field("-7d", description="from: 2026-11-01, -30d")
+    until: str | None = Field(None, description="to, the same way; now")
+    url: str | None = Field(None, description="the aggregator, http://HOST:9746")
+    format: Format = Field("table", description="how to print")
+
+    def run(self) -> int:
+        """Ask and print."""
+        query = {"by": self.by, "since": self.since, "until": self.until}
+        answer = ask(self.url, "/v1/report", query)
+        if self.format == "json":
+            emit_json(answer)
+        elif self.format == "csv":
+            columns = (*_COLUMNS, *(f"{component}_uj" for component in _COMPONENTS))
+            emit_csv(map(_flat, answer["rows"]), columns)
+        else:
+            _print(answer)
+        return 0
+
+
+def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
+    parts = row["energy_by_component_uj"]
+    return {**row, **{f"{component}_uj": parts.get(component) for component in _COMPONENTS}}
+
+
+def _print(answer: Mapping[str, Any]) -> None:
+    whole = int(answer["energy_uj"])
+    rows = [
+        [
+            row["key"] if row["kind"] == "workload" else f"({row['key']})",
+            str(row["jobs"]) if row["kind"] == "workload" else "",
+            energy(row["energy_uj"]),
+            percent(int(row["energy_uj"]) / whole) if whole else "-",
+            f"{row['gpu_seconds'] / 3600:,.1f}",
+            energy(row["energy_by_component_uj"].get("gpu", 0)),
+            energy(row["energy_by_component_uj"].get("cpu", 0)),
+        ]
+        for row in answer["rows"]
+    ]
+    rows.append(["total", "", energy(whole), "", "", "", ""])
+    headers = [answer["by"], "jobs", "energy", "share", "GPU h", "gpu", "cpu"]
+    out = console()
+    out.print(f"{instant(answer['since'])} to {instant(answer['until'])}")
+    out.print(table(headers, rows))
+    out.print(f"{percent(answer['coverage'])} of the time of its meters was metered.")

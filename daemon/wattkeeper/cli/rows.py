@@ -1,0 +1,35 @@
+"""Jobs as flat rows, for CSV and tables."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+_PLAIN = ("cluster", "job_id", "manager", "user", "account", "partition", "name", "state")
+_FIGURES = ("mean_watts", "peak_watts", "gpu_seconds", "coverage", "as_of")
+_COMPONENTS = ("gpu", "cpu", "dram")
+JOB_COLUMNS = (
+    *_PLAIN,
+    "start",
+    "end",
+    "nodes",
+    "energy_uj",
+    "energy_kwh",
+    *(f"{component}_uj" for component in _COMPONENTS),
+    "allocated_idle_uj",
+    *_FIGURES,
+)
+
+
+def flat_job(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a job of the API without nested values; components have a column each."""
+    row = {name: value for name, value in job.items() if not isinstance(value, dict)}
+    for component in _COMPONENTS:
+        row[f"{component}_uj"] = job["energy_by_component_uj"].get(component)
+    return row
+
+
+def seconds_between(start: str | None, end: str | None) -> float | None:
+    """Return the seconds between two RFC 3339 instants, None if one is not known."""
+    if start is None or end is None:
+        return None
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

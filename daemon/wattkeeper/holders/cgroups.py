@@ -1,0 +1,240 @@
+"""Jobs and pods seen through their cgroups: births and deaths within ms, and processor time."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wattkeeper.holders import kernel
+from wattkeeper.holders.base import Claim, HolderKey
+from wattkeeper.holders.cgroup_tree import Folder, Hierarchy, hierarchies, walk
+from wattkeeper.holders.cgroup_watch import TreeWatch
+from wattkeeper.model.clock import NS_PER_MS, NS_PER_S, Clock
+from wattkeeper.model.holder import HolderInfo
+from wattkeeper.model.state import Finding, State
+
+CPUS = "cpu/*"
+_WHOLE_PPM = 1_000_000
+_RESYNC_NS = 60 * NS_PER_S
+_FIX_TREE = "mount cgroupfs and set path.cgroupfs to the host's /sys/fs/cgroup"
+_FIX_WATCH = "raise sysctl fs.inotify.max_user_watches and max_user_instances"
+_FIX_TIME = "set JobAcctGatherType=jobacct_gather/cgroup, so that Slurm uses the cpuacct cgroup"
+
+
+@dataclass(slots=True)
+class _Job:
+    """A job with its folder in every hierarchy. `usage_us`: its processor time at the last look."""
+
+    key: HolderKey
+    info: HolderInfo
+    folders: dict[Path, Folder] = field(default_factory=dict)
+    usage_us: int | None = None
+
+    def measure(self) -> int | None:
+        """Return the processor time in µs, None if no hierarchy counts it.
+
+        Several slurmd on one host give one job several folders in a hierarchy: those add up. The
+        hierarchies show the same processes once more: the greatest counts.
+        """
+        sums: dict[Hierarchy, int] = {}
+        for folder in self.folders.values():
+            usage = folder.tree.usage_us(folder.path)
+            if usage is not None:
+                sums[folder.tree] = sums.get(folder.tree, 0) + usage
+        return max(sums.values(), default=None)
+
+
+class CgroupHolders:
+    """Claims on the processors (`cpu/*`) by each job's cgroup, and by the machine itself.
+
+    `on_edge` is called on the event loop when a job's cgroup appeared or went. `remembered` is
+    what `remember()` gave before the agent restarted: a job that is still the same cgroup keeps
+    its birth. A weight is processor time in µs since the look before; None at the first look.
+    """
+
+    name = "cgroups"
+
+    def __init__(
+        self,
+        procfs: Path,
+        cgroupfs: Path,
+        clock: Clock,
+        on_edge: Callable[[], None] | None = None,
+        remembered: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._procfs = procfs
+        self._cgroupfs = cgroupfs
+        self._clock = clock
+        self._on_edge = on_edge or (lambda: None)
+        self._remembered = remembered or {}
+        self._boot = ""
+        self._trees: list[Hierarchy] = []
+        self._jobs: dict[tuple[str, str], _Job] = {}
+        self._machine_us: int | None = None
+        self._online: int | None = None
+        self._claims: dict[str, tuple[Claim, ...]] = {}
+        self._denied: OSError | None = None
+        self._untimed = 0
+        self._watch = TreeWatch(self._edge)
+        self._scanned_ns: int | None = None
+        # Looks and edges run in threads, and a cancelled look goes on in its thread.
+        self._lock = threading.Lock()
+
+    async def look(self) -> None:
+        """Measure every job; looks through the whole tree first, each minute, or unwatched."""
+        if self._scanned_ns is None:
+            self._watch.start()
+        await asyncio.to_thread(self._look)
+
+    def claims(self) -> Mapping[str, Sequence[Claim]]:
+        """Return one claim per job and the machine's own, under `cpu/*`."""
+        return self._claims
+
+    def infos(self) -> Mapping[HolderKey, HolderInfo]:
+        """Return every job that has a cgroup."""
+        return {job.key: job.info for job in list(self._jobs.values())}
+
+    def birth_ms(self, manager: str, raw_id: str) -> int | None:
+        """Return the birth of a job that has a cgroup, else None."""
+        job = self._jobs.get((manager, raw_id))
+        return job.key.birth_ms if job else None
+
+    def remember(self) -> dict[str, Any]:
+        """Return, ready for JSON, what lets jobs keep their births over a restart."""
+        with self._lock:
+            births = {
+                str(path): [folder.inode, job.key.birth_ms]
+                for job in self._jobs.values()
+                for path, folder in job.folders.items()
+            }
+        return {"boot_id": self._boot, "births": births}
+
+    def findings(self) -> Sequence[Finding]:
+        """Return how the trees and their watches do."""
+        if self._denied is not None:
+            return [Finding(self.name, State.DENIED, str(self._denied), "run the agent as root")]
+        if self._scanned_ns is not None and not self._trees:
+            detail = f"no cgroup hierarchy in {self._cgroupfs}"
+            return [Finding(self.name, State.ABSENT, detail, _FIX_TREE)]
+        if self._watch.failure:
+            detail = f"{self._watch.failure}: jobs are looked for at each sample only"
+            return [Finding(self.name, State.FAILING, detail, _FIX_WATCH)]
+        found = [Finding(self.name, State.OK, f"{len(self._jobs)} jobs, edges by inotify")]
+        if self._untimed:
+            detail = f"{self._untimed} jobs have no cgroup that counts processor time"
+            found.append(Finding("cgroups/time", State.FAILING, detail, _FIX_TIME))
+        return found
+
+    async def close(self) -> None:
+        """Stop watching."""
+        await self._watch.close()
+
+    async def _edge(self, place: Path | None) -> None:
+        if await asyncio.to_thread(self._rescan, place):
+            self._on_edge()
+
+    def _rescan(self, place: Path | None) -> bool:
+        with self._lock:
+            before = {job.key for job in self._jobs.values()}
+            for tree in self._trees:
+                if place is None:
+                    self._scan(tree, tree.root)
+                elif place.is_relative_to(tree.root):
+                    self._scan(tree, place)
+            return before != {job.key for job in self._jobs.values()}
+
+    def _look(self) -> None:
+        with self._lock:
+            now_ns = self._clock.boot_ns()
+            due = self._scanned_ns is None or now_ns - self._scanned_ns >= _RESYNC_NS
+            if due:
+                self._boot = self._boot or kernel.boot_id(self._procfs)
+                self._online = kernel.online_cpus(self._procfs)
+                self._trees = hierarchies(self._cgroupfs)
+            if due or self._watch.failure:
+                self._denied = None
+                for tree in self._trees:
+                    self._scan(tree, tree.root)
+            if due:
+                self._scanned_ns = now_ns
+            self._measure()
+
+    def _scan(self, tree: Hierarchy, start: Path) -> None:
+        try:
+            found = {folder.path: folder for folder in walk(tree, start, self._watch.add)}
+        except PermissionError as error:
+            self._denied = error
+            return
+        for identity, job in list(self._jobs.items()):
+            for path, folder in list(job.folders.items()):
+                seen = found.get(path)
+                gone = seen is None and folder.tree == tree and path.is_relative_to(start)
+                if gone or (seen is not None and seen.inode != folder.inode):
+                    del job.folders[path]
+            if not job.folders:
+                del self._jobs[identity]
+        for folder in found.values():
+            self._add(folder)
+
+    def _add(self, folder: Folder) -> None:
+        identity = (folder.job.manager, folder.job.raw_id)
+        job = self._jobs.get(identity)
+        if job is None:
+            key = HolderKey(*identity, self._birth_ms(folder))
+            job = _Job(key, HolderInfo(*identity, key.birth_ms, folder.job.labels))
+            if self._scanned_ns is not None:
+                job.usage_us = 0  # born while watched: all it has spent is since the last look
+            self._jobs[identity] = job
+        job.folders[folder.path] = folder
+
+    def _birth_ms(self, folder: Folder) -> int:
+        now_ms = self._clock.wall_ns() // NS_PER_MS
+        if self._scanned_ns is not None:
+            return now_ms
+        if self._boot and self._remembered.get("boot_id") == self._boot:
+            known = self._remembered.get("births", {}).get(str(folder.path))
+            if known is not None and known[0] == folder.inode:
+                return int(known[1])
+        starts = (kernel.start_ticks(self._procfs, p) for p in kernel.processes(folder.path))
+        ticks = min((start for start in starts if start is not None), default=None)
+        return now_ms if ticks is None else min(now_ms, kernel.start_wall_ms(ticks, self._clock))
+
+    def _measure(self) -> None:
+        claims: list[Claim] = []
+        jobs_us: int | None = 0
+        self._untimed = 0
+        for job in self._jobs.values():
+            usage = job.measure()
+            self._untimed += usage is None
+            spent = _since(job.usage_us, usage)
+            job.usage_us = usage
+            claims.append(Claim(job.key, spent, self._reserved_ppm(job)))
+            jobs_us = None if spent is None or jobs_us is None else jobs_us + spent
+        machine_us = self._machine_usage_us()
+        whole = _since(self._machine_us, machine_us)
+        self._machine_us = machine_us
+        own = None if whole is None or jobs_us is None else max(0, whole - jobs_us)
+        self._claims = {CPUS: (*claims, Claim(None, own))} if self._trees else {}
+
+    def _machine_usage_us(self) -> int | None:
+        """All processor time: from a root cgroup, to the µs, else from procfs, to the tick."""
+        for tree in self._trees:
+            usage = tree.usage_us(tree.root)
+            if usage is not None:
+                return usage
+        return kernel.busy_us(self._procfs)
+
+    def _reserved_ppm(self, job: _Job) -> int | None:
+        """Return the part of the processors that a cpuset narrower than the machine's gives."""
+        counts = [folder.cpus(self._cgroupfs) for folder in job.folders.values()]
+        cpus = min((count for count in counts if count), default=None)
+        if cpus is None or self._online is None or cpus >= self._online:
+            return None
+        return cpus * _WHOLE_PPM // self._online
+
+
+def _since(before: int | None, now: int | None) -> int | None:
+    """Return what was spent since, never negative; None if either count is missing."""
+    return None if before is None or now is None else max(0, now - before)

@@ -1,0 +1,80 @@
+"""What holders read from procfs and cgroupfs. A file of something that ended reads as None."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from wattkeeper.model.clock import NS_PER_MS, NS_PER_S, Clock
+
+_CHUNK = 65_536
+_MOST_CPUS = 1 << 16
+
+
+def read(path: Path) -> str | None:
+    """Return a small kernel file's text, None if it cannot be read (mostly: it just ended)."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(descriptor, _CHUNK).decode("utf-8", "replace")
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+
+
+def boot_id(procfs: Path) -> str:
+    """Return the kernel's id of this boot, empty if procfs does not say it."""
+    return (read(procfs / "sys/kernel/random/boot_id") or "").strip()
+
+
+def start_ticks(procfs: Path, pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None if it is gone."""
+    text = read(procfs / str(pid) / "stat") or ""
+    # The second field is the command in parentheses and may hold spaces and parentheses itself.
+    fields = text.rpartition(")")[2].split()
+    return int(fields[19]) if len(fields) > 19 and fields[19].isdecimal() else None
+
+
+def start_wall_ms(ticks: int, clock: Clock) -> int:
+    """Return a process's start in UTC milliseconds, by the wall clock as it stands now."""
+    started_ns = ticks * NS_PER_S // os.sysconf("SC_CLK_TCK")
+    return (clock.wall_ns() - clock.boot_ns() + started_ns) // NS_PER_MS
+
+
+def processes(folder: Path) -> Iterator[int]:
+    """Yield the ids of the processes in a cgroup and all below it."""
+    for place, _, files in os.walk(folder):
+        if "cgroup.procs" in files:
+            for line in (read(Path(place) / "cgroup.procs") or "").split():
+                if line.isdecimal():
+                    yield int(line)
+
+
+def cpu_count(cpu_list: str | None) -> int | None:
+    """Return how many processors a list such as `0-3,8` names; None if empty or no such list."""
+    count = 0
+    for part in (cpu_list or "").strip().split(","):
+        low, _, high = part.partition("-")
+        if not (low.isdecimal() and (high or low).isdecimal()):
+            return None
+        first, last = int(low), int(high or low)
+        if not first <= last < _MOST_CPUS:
+            return None
+        count += last - first + 1
+    return count
+
+
+def online_cpus(procfs: Path) -> int | None:
+    """Return the number of online processors, None if procfs does not say."""
+    lines = (read(procfs / "stat") or "").splitlines()
+    count = sum(line.startswith("cpu") and line[3:4].isdecimal() for line in lines)
+    return count or None
+
+
+def busy_us(procfs: Path) -> int | None:
+    """Return the processor time that the machine has spent, in µs, to one clock tick."""
+    fields = (read(procfs / "stat") or "").partition("\n")[0].split()
+    if len(fields) < 9 or not all(field.isdecimal() for field in fields[1:9]):
+        return None
+    user, nice, system, _, _, irq, softirq, _ = (int(field) for field in fields[1:9])
+    return (user + nice + system + irq + softirq) * 1_000_000 // os.sysconf("SC_CLK_TCK")

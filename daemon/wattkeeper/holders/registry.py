@@ -1,0 +1,154 @@
+"""One view of all holders: marks, cgroups and processes that mean one job become one holder."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from wattkeeper.holders.base import Claim, HolderKey, HolderSource
+from wattkeeper.holders.paths import SLURM
+from wattkeeper.model.holder import HolderInfo
+from wattkeeper.model.state import Finding
+
+
+class HolderRegistry:
+    """Merges holder sources; itself one.
+
+    The same (manager, raw id), seen in several ways, is one `HolderKey`: that of whichever way
+    saw it first, kept while any still sees it. A Slurm mark with a SLUID and a cgroup named by
+    job id are one job too. Where one way gives a job a second birth it is another run, with a key
+    of its own. Labels of a later source win, so marks come last. `remembered` is what
+    `remember()` gave before a restart.
+    """
+
+    name = "holders"
+
+    def __init__(
+        self, sources: Sequence[HolderSource], remembered: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        self._sources = tuple(sources)
+        self._keys: dict[HolderKey, HolderKey] = {}
+        self._ways: dict[HolderKey, set[str]] = {}
+        for entry in remembered:
+            key = HolderKey(*entry["key"])
+            self._keys[HolderKey(*entry["seen"])] = key
+            self._ways[key] = set(entry["ways"])
+        self._claims: dict[str, tuple[Claim, ...]] = {}
+        self._infos: dict[HolderKey, HolderInfo] = {}
+
+    async def look(self) -> None:
+        """Let every source look, one after the other, then merge."""
+        # In order: processes take the births that the cgroups have just found.
+        for source in self._sources:
+            await source.look()
+        self._identify()
+        self._infos = self._merge_infos()
+        self._claims = self._merge_claims()
+
+    def claims(self) -> Mapping[str, Sequence[Claim]]:
+        """Return the merged claims by meter, as of the last look.
+
+        Where a scheduler allocated a meter, only its holders are on it, with the activity that
+        their processes show; what else runs there is not booked to anybody else.
+        """
+        return self._claims
+
+    def infos(self) -> Mapping[HolderKey, HolderInfo]:
+        """Return what is known of every holder, under its merged key."""
+        return self._infos
+
+    def findings(self) -> Sequence[Finding]:
+        """Return the findings of every source."""
+        return [finding for source in self._sources for finding in source.findings()]
+
+    async def close(self) -> None:
+        """Close every source, all of them at once."""
+        await asyncio.gather(*(source.close() for source in self._sources))
+
+    def key(self, seen: HolderKey) -> HolderKey:
+        """Return the merged key of a key as one source gives it, such as that of a mark's edge."""
+        return self._keys.get(seen, seen)
+
+    def remember(self) -> list[dict[str, Any]]:
+        """Return, ready for JSON, what lets merged holders keep their keys over a restart."""
+        return [
+            {"seen": _parts(seen), "key": _parts(key), "ways": sorted(self._ways[key])}
+            for seen, key in self._keys.items()
+        ]
+
+    def _identify(self) -> None:
+        """Map every key that a source gives to one key per run of a job."""
+        seen = {
+            (key, source.name): info
+            for source in self._sources
+            for key, info in source.infos().items()
+        }
+        present = {key for key, _ in seen}
+        self._keys = {key: merged for key, merged in self._keys.items() if key in present}
+        alive = set(self._keys.values())
+        self._ways = {key: ways for key, ways in self._ways.items() if key in alive}
+        owners: dict[tuple[str, str], list[HolderKey]] = {}
+        by_birth = sorted(seen.items(), key=lambda item: (item[0][0].birth_ms, item[0][1]))
+        # Known keys first, so that a new one finds the run that it belongs to.
+        for (key, way), info in sorted(by_birth, key=lambda item: item[0][0] not in self._keys):
+            merged = self._keys.get(key) or self._join(way, info, owners) or key
+            self._keys[key] = merged
+            self._ways.setdefault(merged, set()).add(way)
+            for identity in _identities(info):
+                owners.setdefault(identity, []).append(merged)
+
+    def _join(
+        self, way: str, info: HolderInfo, owners: Mapping[tuple[str, str], list[HolderKey]]
+    ) -> HolderKey | None:
+        """Return the run that a newly seen key belongs to: one that this way has not seen yet."""
+        runs = (run for identity in _identities(info) for run in owners.get(identity, ()))
+        return next((run for run in runs if way not in self._ways[run]), None)
+
+    def _merge_infos(self) -> dict[HolderKey, HolderInfo]:
+        labels: dict[HolderKey, dict[str, str]] = {}
+        for source in self._sources:
+            for key, info in source.infos().items():
+                # A source may have seen more since the keys were merged: that is for the next look.
+                if key in self._keys:
+                    labels.setdefault(self._keys[key], {}).update(info.labels)
+        return {
+            key: HolderInfo(key.manager, key.raw_id, key.birth_ms, known)
+            for key, known in labels.items()
+        }
+
+    def _merge_claims(self) -> dict[str, tuple[Claim, ...]]:
+        by_meter: dict[str, list[Claim]] = {}
+        for source in self._sources:
+            for meter, claims in source.claims().items():
+                by_meter.setdefault(meter, []).extend(
+                    claim if claim.holder is None else replace(claim, holder=self.key(claim.holder))
+                    for claim in claims
+                )
+        return {meter: _on_meter(claims) for meter, claims in by_meter.items()}
+
+
+def _on_meter(claims: Iterable[Claim]) -> tuple[Claim, ...]:
+    """Merge the claims on one meter: one per holder, and only allocated ones if there are any."""
+    merged: dict[HolderKey | None, Claim] = {}
+    for claim in claims:
+        before = merged.get(claim.holder, claim)
+        merged[claim.holder] = Claim(
+            claim.holder,
+            claim.weight if before.weight is None else before.weight,
+            claim.reserved_ppm if before.reserved_ppm is None else before.reserved_ppm,
+            before.allocated or claim.allocated,
+        )
+    allocated = tuple(claim for claim in merged.values() if claim.allocated)
+    return allocated or tuple(merged.values())
+
+
+def _identities(info: HolderInfo) -> list[tuple[str, str]]:
+    """Return the names by which one job can be known: Slurm's have a job id and a SLUID."""
+    names = [info.raw_id]
+    if info.manager == SLURM:
+        names += [info.labels[label] for label in ("sluid", "job_id") if label in info.labels]
+    return [(info.manager, name) for name in dict.fromkeys(names)]
+
+
+def _parts(key: HolderKey) -> list[str | int]:
+    return [key.manager, key.raw_id, key.birth_ms]

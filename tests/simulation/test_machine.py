@@ -1,6 +1,5 @@
 """A simulated node speaks like hardware, through the real protocol of sources and holders."""
 
-
 import itertools
 
 from wattkeeper.model.holder import MAX_LABEL

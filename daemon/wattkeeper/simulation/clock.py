@@ -47,10 +47,18 @@ class VirtualClock:
         self._time = time
         self.booted_ms = booted_ms
         self.offset_ms = 0
+        self._steps: list[tuple[int, int]] = []
 
     def true_ms(self) -> int:
         """The fleet's true time, for the simulated hardware only."""
         return self._time.now_ms
+
+    def true_of(self, wall_ms: int) -> int:
+        """The true instant that this node called `wall_ms`; the later one where there were two."""
+        for since_ms, offset_ms in reversed(self._steps):
+            if wall_ms - offset_ms >= since_ms:
+                return wall_ms - offset_ms
+        return wall_ms
 
     def boot_ns(self) -> int:
         """Nanoseconds since this node's boot."""
@@ -67,6 +75,7 @@ class VirtualClock:
     def step(self, by_ms: int) -> None:
         """Step the wall clock, as an operator or a wrong time server does."""
         self.offset_ms += by_ms
+        self._steps.append((self._time.now_ms, self.offset_ms))
 
     def reboot(self) -> None:
         """Boot time begins again at the present instant."""

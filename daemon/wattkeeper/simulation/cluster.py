@@ -108,14 +108,17 @@ class Cluster:
         heapq.heappush(self._events, (at_ms, next(self._order), event))
 
     def _open(self, partition: str, nodes: int, start_ms: int) -> None:
-        """Fill the partition within its first half minute, then let people go on submitting."""
+        """Fill the partition soon after a first quiet half minute; people go on submitting.
+
+        A node that was never seen at rest cannot know what of its power is idle.
+        """
         self._queues[partition] = deque()
         crowd = _CPU_JOBS if partition == "cpu" else 12 if partition == "shared" else 6
         for _ in range(crowd * nodes):
-            at_ms = start_ms + self._random.randrange(1000, 30_000)
+            at_ms = start_ms + self._random.randrange(31_000, 75_000)
             self._at(at_ms, partial(self._submit, partition))
         gap_s = _ARRIVAL_S[partition] / nodes
-        self._at(start_ms + 30_000, partial(self._arrive, partition, gap_s))
+        self._at(start_ms + 75_000, partial(self._arrive, partition, gap_s))
 
     def _arrive(self, partition: str, gap_s: float, at_ms: int) -> list[str]:
         wait_ms = max(1, round(self._random.expovariate(1 / gap_s) * 1000))

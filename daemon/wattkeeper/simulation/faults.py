@@ -22,6 +22,7 @@ class Kind(enum.StrEnum):
     CLOCK_STEP = "clock stepped"
     DISK_FULL = "disk full"
     GPU_SILENT = "GPU does not answer"
+    BACKED_UP = "ledger backed up"
     AGGREGATOR_KILLED = "aggregator killed"
     AGGREGATOR_RESTORED = "aggregator restored from an older copy"
 

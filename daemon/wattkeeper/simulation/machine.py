@@ -36,11 +36,12 @@ SUPPLY_LOSS = 20
 
 @dataclass(slots=True)
 class Device:
-    """A chip, the counter over it, and the meter that it is to the agent."""
+    """A chip, the counter over it, and the meter that it is to the agent, since `since_ms`."""
 
     spec: MeterSpec
     chip: Chip
     counter: Counter
+    since_ms: int
     answers: bool = True
     limit_mw: int | None = None
 
@@ -157,7 +158,7 @@ class Machine:
         info = MeterInfo(f"gpu/{ident}", Component.GPU, "simulated", labels)
         spec = MeterSpec(info, limit_mw=GPU.limit_mw, load=load)
         counter = Counter(chip.wave, kind, self._random.randrange(100))
-        return Device(spec, chip, counter, limit_mw=GPU.limit_mw)
+        return Device(spec, chip, counter, at_ms, limit_mw=GPU.limit_mw)
 
     def _socket_domain(self, socket: int, domain: str, at_ms: int) -> Device:
         kind, component = (
@@ -168,7 +169,7 @@ class Machine:
         counter.reset(at_ms, self._random.randrange(RAPL_WRAP_UJ))
         info = MeterInfo(f"cpu/{socket}/{domain}", component, "simulated", {"vendor": "simulated"})
         spec = MeterSpec(info, wrap_uj=RAPL_WRAP_UJ, limit_mw=kind.limit_mw, load=self.boot)
-        return Device(spec, chip, counter)
+        return Device(spec, chip, counter, at_ms)
 
     def _new_id(self) -> str:
         return str(uuid.UUID(int=self._random.getrandbits(128), version=4))

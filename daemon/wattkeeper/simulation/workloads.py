@@ -4,6 +4,7 @@ Deterministic by seed. A `JobPlan` says what a job will do, not when or where it
 """
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
@@ -60,8 +61,8 @@ class Workloads:
         self._array: list[JobPlan] = []
         self._mixes: dict[str, tuple[tuple[float, Callable[[str], JobPlan]], ...]] = {
             "train": (
-                (0.60, self._short), (0.22, self._array_task), (0.11, self._training),
-                (0.05, self._inference), (0.02, self._multi_node),
+                (0.57, self._short), (0.22, self._array_task), (0.11, self._training),
+                (0.05, self._inference), (0.05, self._multi_node),
             ),
             "batch": (
                 (0.62, self._short), (0.23, self._array_task), (0.11, self._training),
@@ -95,7 +96,7 @@ class Workloads:
 
     def _short(self, partition: str) -> JobPlan:
         watts = self._random.randint(120, 500)
-        lasts = self._random.choice((2, 2, 3, 5, 10, 20, 30)) + self._random.random()
+        lasts = min(120.0, 2 * math.exp(self._random.expovariate(0.55)))
         return self._plan(
             partition, "short", "smoke-test", lasts,
             gpu_power=Pattern((1, watts * 1000)), cores=4, memory_bytes=4 << 30,
@@ -108,11 +109,12 @@ class Workloads:
             partition, "multi-node" if nodes > 1 else "training",
             pick.choice(("llm-pretrain", "diffusion", "whisper-ft", "esm-fold")), lasts,
             nodes=nodes, gpus=gpus or pick.choice((1, 2, 4, 4, 8)),
-            cores=8 * (gpus or 2), gpu_power=self._steps(), memory_bytes=64 << 30,
+            cores=32 if nodes > 1 else 16, gpu_power=self._steps(), memory_bytes=64 << 30,
         )  # fmt: skip
 
     def _multi_node(self, partition: str) -> JobPlan:
-        return self._training(partition, nodes=self._random.choice((2, 2, 4)), gpus=8)
+        nodes, gpus = self._random.choice(((2, 4), (2, 8), (3, 2), (4, 2)))
+        return self._training(partition, nodes=nodes, gpus=gpus)
 
     def _inference(self, partition: str) -> JobPlan:
         busy = self._random.randint(90, 260) * 1000

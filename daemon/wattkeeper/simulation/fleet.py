@@ -1,0 +1,100 @@
+"""A whole fleet on one thread: machines, jobs, faults and real agents, as fast as they can run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from wattkeeper.model.grid import floor
+from wattkeeper.simulation.clock import TrueTime, VirtualClock
+from wattkeeper.simulation.cluster import Cluster
+from wattkeeper.simulation.machine import Machine
+from wattkeeper.simulation.member import Intake, Member
+
+SECOND_MS = 1_000
+DELIVERY_MS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How large a fleet is, when it begins (UTC milliseconds), and by which seed."""
+
+    nodes: int
+    gpus: int
+    start_ms: int
+    seed: int = 1
+
+
+class Fleet:
+    """Nodes with their agents. `events` are further things that happen at instants of their own."""
+
+    def __init__(self, shape: Shape, folder: Path, intake: Callable[["Fleet"], Intake]) -> None:
+        self.shape = shape
+        self.time = TrueTime(floor(shape.start_ms, SECOND_MS))
+        start_ms = self.time.now_ms
+        self.machines = [
+            Machine(
+                f"sim{number + 1:03}",
+                shape.gpus,
+                VirtualClock(self.time, start_ms - 3_600_000 - number * 61_000),
+                start_ms,
+                shape.seed,
+            )
+            for number in range(shape.nodes)
+        ]
+        self.cluster = Cluster(self.machines, shape.seed, start_ms)
+        centre = intake(self)
+        self.members = {
+            name: Member(node, folder / "nodes", centre, shape.seed)
+            for name, node in self.cluster.nodes.items()
+        }
+        self._order: Sequence[Member] = list(self.members.values())
+
+    async def start(self) -> None:
+        """Start every agent."""
+        for member in self._order:
+            await member.start()
+
+    async def second(self) -> None:
+        """Let one second pass: every agent samples at its end, and some of them deliver."""
+        until_ms = self.time.now_ms // SECOND_MS * SECOND_MS + SECOND_MS
+        await self.until(until_ms)
+        turn = until_ms // SECOND_MS
+        for number, member in enumerate(self._order):
+            await member.tick()
+            if (turn + number) % (DELIVERY_MS // SECOND_MS) == 0:
+                await member.deliver()
+
+    async def until(self, at_ms: int) -> None:
+        """Let jobs come and go until `at_ms`; marks are read at their own instant."""
+        while self.cluster.next_ms <= at_ms:
+            self.time.move_to(self.cluster.next_ms)
+            await self.mark(self.cluster.step())
+        self.time.move_to(at_ms)
+
+    async def mark(self, names: Sequence[str]) -> None:
+        """Prolog or epilog ran on these nodes: their agents look at once."""
+        for name in dict.fromkeys(names):
+            await self.members[name].tick(mark=True)
+
+    async def settle(self) -> None:
+        """Let every agent send what it has, twice: the second answer says what is committed."""
+        for member in self._order:
+            await member.deliver()
+
+    async def close(self) -> None:
+        """End every agent in order, its open windows committed and sent."""
+        for member in self._order:
+            if member.agent is not None:
+                await member.tick(mark=True)
+        await self.settle()
+        for member in self._order:
+            await member.close()
+
+    def watts(self) -> float:
+        """What the whole fleet draws now."""
+        return sum(machine.power_mw(self.time.now_ms) for machine in self.machines) / 1000
+
+    def forget_before(self, at_ms: int) -> None:
+        """Free what was drawn before `at_ms`."""
+        for machine in self.machines:
+            machine.forget_before(at_ms)

@@ -1,0 +1,140 @@
+"""The verdict on a simulated run: residual, coverage, and every job's error against the truth."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from wattkeeper.ledger.queries.balance import balance
+from wattkeeper.ledger.queries.job import Job as BookedJob
+from wattkeeper.ledger.queries.job import JobFilter, jobs
+from wattkeeper.ledger.store import Ledger
+from wattkeeper.simulation.faults import AGENT_DOWN, Fault, Kind
+from wattkeeper.simulation.figures import JobFigure, Summary, summarise, table
+from wattkeeper.simulation.jobs import Job
+from wattkeeper.simulation.machine import Machine
+from wattkeeper.simulation.names import CLUSTER
+from wattkeeper.simulation.truth import EDGE_MS, Judge, unmeasured
+
+_PERIOD_MS = 1_000
+_BACKUP_MS = 260_000
+_ALL = 10_000_000
+_TOUCHING = AGENT_DOWN | {Kind.GPU_SILENT}
+"""Faults through which a job's edge may go unseen. All others must not show in any figure."""
+
+EXCLUSIVE_MARKED = "exclusive GPUs, marks"
+EXCLUSIVE_UNMARKED = "exclusive GPUs, no marks"
+SHARED = "shared GPU"
+CPU = "CPU job"
+THROUGH = ", through a fault"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What was found. `wrong`: every difference that is not excused, in words."""
+
+    residual_uj: int
+    coverage: float | None
+    meters: int
+    measured_uj: int
+    gap_uj: int
+    unmeasured_s: float
+    summaries: list[Summary]
+    figures: list[JobFigure]
+    faults: int
+    wrong: list[str] = field(default_factory=list)
+
+    def report(self) -> str:
+        """Return the figures as text."""
+        energy = f"{self.meters} meters, {self.measured_uj / 3.6e12:.3f} kWh measured, "
+        energy += f"{self.faults} faults (everything simulated)"
+        books = f"residual {self.residual_uj} µJ; coverage {self.coverage or 0:.4%}; "
+        books += f"{self.unmeasured_s:.0f} meter-seconds unmeasured; "
+        books += f"gap {self.gap_uj / max(1, self.measured_uj):.4%} of the energy"
+        lines = [
+            energy,
+            books,
+            "",
+            table(self.summaries),
+            "",
+            *(f"WRONG {line}" for line in self.wrong[:40]),
+            f"{len(self.wrong)} differences between books and truth",
+        ]
+        return "\n".join(lines)
+
+
+def verify(
+    ledger: Ledger,
+    machines: Sequence[Machine],
+    ran: Sequence[Job],
+    faults: Sequence[Fault],
+    end_ms: int,
+) -> Verdict:
+    """Hold a ledger, to which everything up to `end_ms` was delivered, against the truth."""
+    books = balance(ledger)
+    stretches = unmeasured(ledger, machines)
+    booked = {job.raw_id: job for job in jobs(ledger, JobFilter(cluster=CLUSTER, limit=_ALL))}
+    figures = [judge_job(job, booked, faults) for job in ran if not job.running]
+    wrong = list(Judge(machines, faults, stretches, end_ms).differences(books.meters))
+    return Verdict(
+        residual_uj=books.residual_uj,
+        coverage=books.coverage,
+        meters=len(books.meters),
+        measured_uj=books.total_uj,
+        gap_uj=sum(row.gap_uj for row in books.meters),
+        unmeasured_s=sum(row.unmeasured_seconds for row in books.meters),
+        summaries=summarise(figures),
+        figures=figures,
+        faults=len(faults),
+        wrong=wrong + [problem for problem in books.problems if problem not in "\n".join(wrong)],
+    )
+
+
+def judge_job(
+    job: Job,
+    booked: Mapping[str, BookedJob],
+    faults: Sequence[Fault],
+) -> JobFigure:
+    """Return one ended job's error: on its GPUs if it has any, else on the sockets."""
+    parts = ("gpu",) if job.plan.gpus else ("cpu", "dram")
+    prefix = "gpu/" if job.plan.gpus else "cpu/"
+    mine = booked.get(job.plan.job_id)
+    return JobFigure(
+        kind=classify(job, faults),
+        job_id=job.plan.job_id,
+        true_uj=sum(uj for (_, meter), uj in job.true_uj.items() if meter.startswith(prefix)),
+        booked_uj=sum(mine.energy_by_component_uj.get(part, 0) for part in parts) if mine else 0,
+        within_uj=_period_uj(job, prefix),
+        seconds=(job.end_ms - job.start_ms) / 1000,
+    )
+
+
+def classify(job: Job, faults: Sequence[Fault]) -> str:
+    """Name the class of a job; one whose edges or records a fault may have hidden is apart."""
+    if not job.plan.gpus:
+        kind = CPU
+    elif job.plan.shard_ppm:
+        kind = SHARED
+    else:
+        kind = EXCLUSIVE_MARKED if job.marked else EXCLUSIVE_UNMARKED
+    nodes = {place.machine.name for place in job.places}
+    for fault in faults:
+        from_ms = fault.at_ms - 2_000
+        if fault.kind is Kind.AGGREGATOR_RESTORED:
+            from_ms = fault.at_ms - _BACKUP_MS
+        elif fault.kind not in _TOUCHING or fault.node not in nodes:
+            continue
+        if job.start_ms <= fault.until_ms + 2_000 and job.end_ms >= from_ms:
+            return kind + THROUGH
+    return kind
+
+
+def _period_uj(job: Job, prefix: str) -> int:
+    """What its devices drew within one sampling period after each of its edges."""
+    total = 0
+    for place in job.places:
+        for device in job.devices(place):
+            if device.name.startswith(prefix):
+                wave = device.chip.wave
+                for edge_ms in (job.start_ms, job.end_ms):
+                    until_ms = edge_ms + _PERIOD_MS + EDGE_MS
+                    total += wave.energy_uj(until_ms) - wave.energy_uj(edge_ms - EDGE_MS)
+    return total

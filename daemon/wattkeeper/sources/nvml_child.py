@@ -44,7 +44,7 @@ class Worker:
         """Return the answer of a GPU that does not answer."""
         since = self.busy_since or time.monotonic()
         return {
-            "place": self.device.place,
+            **self.device.identity(),
             "stuck_s": time.monotonic() - since,
             "call": self.device.call,
         }
@@ -62,7 +62,7 @@ class Worker:
         except nvml.NVMLError as error:
             if error.value in BROKEN:
                 self.device.detach()
-            return {"place": self.device.place, **_words(error, self.device.call)}
+            return {**self.device.identity(), **_words(error, self.device.call)}
 
     def _refresh(self) -> None:
         try:

@@ -78,7 +78,11 @@ class Device:
             self._attach()
         answer = self._fast()
         news, self._news = self._news, {}
-        return {"place": self.place, "uuid": self._uuid, **news, **answer}
+        return {**self.identity(), **news, **answer}
+
+    def identity(self) -> dict[str, Any]:
+        """Return the place, and the UUID once it is known."""
+        return {"place": self.place, "uuid": self._uuid or None}
 
     def detach(self) -> None:
         """Forget the handle: the next read looks the GPU up anew."""

@@ -1,0 +1,206 @@
+"""The GPUs that NVML has ever told of, by UUID: their meters, values and states."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from wattkeeper.model.meter import MeterSpec
+from wattkeeper.model.reading import Reading
+from wattkeeper.model.state import Finding, State
+from wattkeeper.sources.base import DeviceProcess
+from wattkeeper.sources.nvml_readings import add_event_reasons, meter_name, meter_spec, reading
+from wattkeeper.sources.nvml_wire import Board, Failed, GpuAnswer, Slow
+
+_PPM_PER_PERCENT = 10_000
+_FIXES = {
+    3: "this GPU or vGPU profile offers neither an energy counter nor a power reading",
+    4: "give the agent's user access to /dev/nvidia* (group video, or run it as root)",
+    9: "load the driver: modprobe nvidia",
+    12: "install the NVIDIA driver, or mount its libnvidia-ml.so.1 into the container",
+    15: "look for Xid 79 in the kernel log; reset the GPU (nvidia-smi --gpu-reset) or reboot",
+    16: "reset the GPU: wattkeeper release --gpu UUID --for 10m, then nvidia-smi --gpu-reset",
+    18: "reboot, or unload and load the driver, so that module and library are of one version",
+}
+
+
+def explain(subject: str, failed: Failed) -> Finding:
+    """Return the state that an NVML return code stands for, with the remedy."""
+    states = {4: State.DENIED, 9: State.ABSENT, 12: State.ABSENT}
+    text = "driver/library version mismatch: reboot or reload" if failed.code == 18 else failed.text
+    detail = f"{failed.call} returned {failed.code}: {text}"
+    return Finding(
+        subject, states.get(failed.code, State.FAILING), detail, _FIXES.get(failed.code, "")
+    )
+
+
+@dataclass(slots=True)
+class _Gpu:
+    board: Board
+    finding: Finding
+    slow: Slow | None = None
+    boot_ns: int = 0
+    throttle_ns: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def mig(self) -> bool:
+        return self.slow is not None and self.slow.mig is not None
+
+
+class Gpus:
+    """What the children said of the GPUs. `driver` and `load` belong to the present child."""
+
+    def __init__(self) -> None:
+        self.healthy = 0
+        self.answering = False
+        self.missing = False
+        self._gpus: dict[str, _Gpu] = {}
+        self._driver = ""
+        self._load = ""
+        self._specs: list[MeterSpec] | None = None
+
+    def begin(self, driver: str, load: str) -> None:
+        """A new child speaks from now on, of this load of the driver."""
+        self._driver, self._load, self._specs = driver, load, None
+
+    def __len__(self) -> int:
+        return len(self._gpus)
+
+    def uuid(self, meter: str) -> str:
+        """Return the UUID behind a meter.
+
+        Raises:
+            ValueError: no GPU of that name was ever seen.
+
+        """
+        for uuid in self._gpus:
+            if meter in (uuid, meter_name(uuid)):
+                return uuid
+        known = ", ".join(meter_name(uuid) for uuid in self._gpus) or "none"
+        raise ValueError(f"no NVIDIA GPU is called {meter!r}; there are: {known}")
+
+    def places(self, without: Collection[str | None]) -> list[str]:
+        """Return the PCI addresses of the known GPUs except these UUIDs."""
+        return [gpu.board.pci_bus_id for uuid, gpu in self._gpus.items() if uuid not in without]
+
+    def specs(self) -> Sequence[MeterSpec]:
+        """Return the meters, numbered in PCI order."""
+        if self._specs is None:
+            ordered = sorted(self._gpus.values(), key=lambda gpu: gpu.board.pci_bus_id)
+            self._specs = [
+                meter_spec(gpu.board, i, self._driver, self._load, mig=gpu.mig)
+                for i, gpu in enumerate(ordered)
+            ]
+        return self._specs
+
+    def findings(self) -> list[Finding]:
+        """Return the state of each GPU."""
+        return [gpu.finding for gpu in self._gpus.values()]
+
+    def processes(self) -> Mapping[str, Sequence[DeviceProcess]]:
+        """Return the processes of each GPU that answers and tells them."""
+        return {
+            meter_name(uuid): [
+                DeviceProcess(pid, None if percent is None else percent * _PPM_PER_PERCENT)
+                for pid, percent in gpu.slow.processes
+            ]
+            for uuid, gpu in self._gpus.items()
+            if gpu.finding.state is State.OK and gpu.slow and gpu.slow.processes is not None
+        }
+
+    def learn(
+        self, answers: Sequence[GpuAnswer], released: Collection[str | None]
+    ) -> list[Reading]:
+        """Take in the answers of one tick and return the readings among them."""
+        readings = []
+        strangers = []
+        seen = set(released)
+        for answer in answers:
+            uuid = self._identify(answer)
+            if uuid is None:
+                strangers.append(answer)
+                continue
+            seen.add(uuid)
+            taken = self._take(uuid, self._gpus[uuid], answer)
+            if taken is not None:
+                readings.append(taken)
+        self._note_missing(seen, strangers)
+        self.healthy = sum(gpu.finding.state is State.OK for gpu in self._gpus.values())
+        self.answering = any(answer.stuck_s is None for answer in answers)
+        return readings
+
+    def all_are(self, state: State, detail: str, fix: str = "", only: str | None = None) -> None:
+        """Put all GPUs, or only the one of this UUID, into a state."""
+        for uuid, gpu in self._gpus.items():
+            if only in (None, uuid):
+                gpu.finding = Finding(meter_name(uuid), state, detail, fix)
+        self.answering = self.answering and only is not None
+        self.healthy = sum(gpu.finding.state is State.OK for gpu in self._gpus.values())
+
+    def _identify(self, answer: GpuAnswer) -> str | None:
+        board = answer.board
+        if board is not None:
+            gpu = self._gpus.get(board.uuid)
+            if gpu is None:
+                self._gpus[board.uuid] = _Gpu(board, _ok(board))
+            else:
+                gpu.board = board
+            self._specs = None
+            return board.uuid
+        if answer.uuid is not None:
+            return answer.uuid if answer.uuid in self._gpus else None
+        for uuid, gpu in self._gpus.items():
+            if gpu.board.pci_bus_id == answer.place:
+                return uuid
+        return None
+
+    def _take(self, uuid: str, gpu: _Gpu, answer: GpuAnswer) -> Reading | None:
+        name = meter_name(uuid)
+        if answer.slow is not None:
+            if (answer.slow.mig is not None) != gpu.mig:
+                self._specs = None
+            gpu.slow = answer.slow
+        if answer.stuck_s is not None:
+            gpu.finding = _stuck(name, answer)
+            return None
+        if answer.code is not None:
+            gpu.finding = explain(name, Failed(answer.code, answer.call, answer.text))
+            return None
+        if gpu.finding.state is not State.OK:
+            gpu.finding = _ok(gpu.board)
+        if answer.boot_ns <= gpu.boot_ns:
+            return None
+        self._count_throttling(gpu, answer)
+        gpu.boot_ns = answer.boot_ns
+        return reading(answer, uuid, gpu.slow, gpu.throttle_ns)
+
+    def _count_throttling(self, gpu: _Gpu, answer: GpuAnswer) -> None:
+        if gpu.slow is not None and gpu.slow.throttle_ns:
+            gpu.throttle_ns = gpu.slow.throttle_ns
+        elif answer.event_reasons is not None and gpu.boot_ns:
+            add_event_reasons(gpu.throttle_ns, answer.event_reasons, answer.boot_ns - gpu.boot_ns)
+
+    def _note_missing(self, seen: Collection[str | None], strangers: Sequence[GpuAnswer]) -> None:
+        """Say of known GPUs that no answer speaks of what the nameless answers say."""
+        missing = [uuid for uuid in self._gpus if uuid not in seen]
+        self.missing = bool(missing or strangers)
+        for uuid in missing:
+            name = meter_name(uuid)
+            finding = Finding(
+                name, State.FAILING, "the driver does not list it any more", _FIXES[15]
+            )
+            for answer in strangers:
+                if answer.code is not None:
+                    finding = explain(name, Failed(answer.code, answer.call, answer.text))
+                elif answer.stuck_s is not None:
+                    finding = _stuck(name, answer)
+            self._gpus[uuid].finding = finding
+
+
+def _ok(board: Board) -> Finding:
+    method = "energy counter" if board.counter else "no energy counter: power is integrated"
+    detail = f"{board.model} at {board.pci_bus_id}, {method}"
+    return Finding(meter_name(board.uuid), State.OK, detail)
+
+
+def _stuck(name: str, answer: GpuAnswer) -> Finding:
+    detail = f"no answer from {answer.call} for {answer.stuck_s or 0:.1f} s"
+    return Finding(name, State.STALE, detail, "look for Xid messages in the kernel log")

@@ -1,0 +1,87 @@
+"""What the NVML child says, line by line, in NVML's own units. None is what was not said."""
+
+import msgspec
+
+
+class Hello(msgspec.Struct, frozen=True):
+    """NVML is initialised and sees so many GPUs."""
+
+    driver: str
+    gpus: int
+
+
+class Failed(msgspec.Struct, frozen=True):
+    """An NVML call returned `code` (`text` in NVIDIA's words)."""
+
+    code: int
+    call: str
+    text: str
+
+
+class Board(msgspec.Struct, frozen=True):
+    """What does not change of a GPU. `counter`: whether it counts energy itself."""
+
+    uuid: str
+    pci_bus_id: str
+    model: str
+    serial: str
+    board: str
+    architecture: int | None
+    module_scope: bool
+    max_limit_mw: int | None
+    counter: bool
+
+
+class Slow(msgspec.Struct, frozen=True):
+    """What is read every ten seconds. `processes`: (pid, % of SM time); `mig` None: MIG is off.
+
+    `mig`: (uuid, profile, slices) of each instance. `throttle_ns`: counters by reason.
+    """
+
+    memory_used: int | None
+    memory_total: int | None
+    limit_mw: int | None
+    margin_c: int | None
+    encoder_percent: int | None
+    decoder_percent: int | None
+    throttle_ns: dict[str, int]
+    processes: list[tuple[int, int | None]] | None
+    mig: list[tuple[str, str, int]] | None
+
+
+class GpuAnswer(msgspec.Struct, frozen=True):
+    """One GPU at one tick: values, or `code` with `call` and `text`, or `stuck_s` in `call`.
+
+    `place`: index in the driver's order or PCI address. `boot_ns`: CLOCK_BOOTTIME around the
+    energy counter. `event_reasons`: NVML's bits, only where there are no throttle counters.
+    """
+
+    place: int | str
+    uuid: str | None = None
+    code: int | None = None
+    call: str = ""
+    text: str = ""
+    stuck_s: float | None = None
+    board: Board | None = None
+    slow: Slow | None = None
+    boot_ns: int = 0
+    energy_mj: int | None = None
+    power_mw: int | None = None
+    average_mw: int | None = None
+    temperature_c: int | None = None
+    memory_temperature_c: int | None = None
+    gpu_percent: int | None = None
+    memory_percent: int | None = None
+    sm_mhz: int | None = None
+    memory_mhz: int | None = None
+    graphics_mhz: int | None = None
+    event_reasons: int | None = None
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One line of the child: exactly one of `hello`, `failed` and `gpus` is set."""
+
+    hello: Hello | None = None
+    failed: Failed | None = None
+    seq: int = 0
+    gpus: list[GpuAnswer] | None = None

@@ -63,4 +63,4 @@ def execute(
     )
     source = iter(ordered)
     while chunk := list(islice(source, CHUNK)):
-        connection.exec_driver_sql(sql, chunk)  # type: ignore[arg-type]
+        connection.exec_driver_sql(sql, chunk)

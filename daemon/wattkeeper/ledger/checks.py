@@ -5,6 +5,8 @@ from wattkeeper.model.holder import FIRST_HOLDER, Account
 from wattkeeper.model.window import Point, Unmeasured, Window
 
 LONGEST_WINDOW_MS = 31 * DAY_MS
+SLACK_MS = 60_000
+"""A late reading is booked to the window before it, so metered time may exceed its length."""
 MOST_POWER_MW = 100_000_000_000
 """100 MW on one meter: what lies above would overflow a day's sum, and is no meter's."""
 MOST = 1 << 62
@@ -31,8 +33,8 @@ def check_window(window: Window, host: bool) -> int:
     length = window.end_ms - window.start_ms
     if length > LONGEST_WINDOW_MS:
         raise Unfit(f"window of {length} ms is longer than 31 days")
-    if window.covered_ms > length:
-        raise Unfit(f"covered_ms {window.covered_ms} is more than the window's {length} ms")
+    if window.covered_ms > 2 * length + SLACK_MS:
+        raise Unfit(f"covered_ms {window.covered_ms} is far more than the window's {length} ms")
     if not 0 <= window.first_uj <= window.last_uj < MOST or not 0 <= window.boot_ms < MOST:
         raise Unfit(f"count {window.first_uj}..{window.last_uj} or boot_ms is out of range")
     check_power(window.last_uj - window.first_uj, length)

@@ -90,6 +90,6 @@ def _write_states(connection: sa.Connection, pending: Pending) -> None:
 
 def _update(connection: sa.Connection, table: sa.Table, columns: str, rows: list[Row]) -> None:
     names = columns.split()
-    values = {name: sa.bindparam(f"new_{name}") for name in names}
+    values: dict[str, object] = {name: sa.bindparam(f"new_{name}") for name in names}
     statement = sa.update(table).where(table.c.id == sa.bindparam("of_id")).values(values)
     bulk.execute(connection, statement, [*(f"new_{name}" for name in names), "of_id"], rows)

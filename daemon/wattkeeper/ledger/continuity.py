@@ -228,7 +228,7 @@ class Continuity:
                 continue
             posting[0] += uj
             posting[1] += ms
-            if power_mw > posting[2]:
+            if power_mw > posting[2]:  # noqa: PLR1730 - a call to max() costs more than all the rest
                 posting[2] = power_mw
             posting[3] = start_ms + share.to_ms
         pending.postings += len(postings) - size

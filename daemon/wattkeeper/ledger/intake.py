@@ -20,7 +20,7 @@ from wattkeeper.ledger.load import load
 from wattkeeper.ledger.meters import MeterBook
 from wattkeeper.ledger.pending import Pending
 from wattkeeper.ledger.refusal import Refusal
-from wattkeeper.ledger.roster import PATIENCE
+from wattkeeper.ledger.roster import PATIENCE, check_entries
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.holder import MAX_LABEL
 from wattkeeper.model.window import ClockStep, EpochInfo, Point, Record, Unmeasured, Window
@@ -179,7 +179,7 @@ class Intake:
         """Compare the chain's value at the cursor, and the dictionary, with what is known."""
         at = journal.accepted - batch.first + 1
         try:
-            self._roster.check_entries(journal, batch)
+            check_entries(journal, batch)
             if at < 0 or at > len(batch.records):
                 return
             value = batch.previous

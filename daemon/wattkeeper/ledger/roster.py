@@ -99,32 +99,6 @@ class Roster:
             journal.recent.pop(number - RECENT_HOLDERS, None)
             pending.holders[journal.base | number] = (journal.node.id, holder)
 
-    def check_entries(self, journal: JournalBook, batch: Batch) -> None:
-        """Refuse a delivery whose dictionary gives known numbers another meaning."""
-        for number in (*batch.meters, *batch.epochs, *batch.holders):
-            if not 0 < number < MOST_ENTRIES:
-                raise Refusal("invalid", f"dictionary: number {number} is out of range")
-        for number, meter in batch.meters.items():
-            if not 0 < len(meter.name) <= MAX_LABEL:
-                raise Refusal(
-                    "invalid", f"meters: {number}: name must have 1 to {MAX_LABEL} characters"
-                )
-            known = journal.meters.get(number)
-            if known is not None and known.name != meter.name:
-                raise Refusal("fork", f"meters: {number} was {known.name}, is now {meter.name}")
-        for number, epoch in batch.epochs.items():
-            if not 0 <= epoch.reset < MOST or max(len(epoch.boot), len(epoch.load)) > MAX_LABEL:
-                raise Refusal("invalid", f"epochs: {number}: boot, load or reset is out of range")
-            if journal.epochs.get(number, epoch) != epoch:
-                raise Refusal("fork", f"epochs: {number} was another epoch before")
-        for number, holder in batch.holders.items():
-            if number < FIRST_HOLDER:
-                raise Refusal("invalid", f"holders: {number} is below {FIRST_HOLDER}")
-            if not 0 <= holder.birth_ms < MOST:
-                raise Refusal("invalid", f"holders: {number}: birth_ms is out of range")
-            if journal.recent.get(number, _who(holder)) != _who(holder):
-                raise Refusal("fork", f"holders: {number} was another holder before")
-
     def _node(self, pending: Pending, batch: Batch, now_ms: int) -> NodeBook:
         key = (batch.cluster, batch.node)
         node = self.nodes.get(key)
@@ -197,6 +171,42 @@ class Roster:
             detail = f"{meter.name} is claimed by {rival.name} and {node.name}, both live"
             self.event(pending, node, now_ms, "conflict", detail)
             self.event(pending, rival, now_ms, "conflict", detail)
+
+
+def check_entries(journal: JournalBook, batch: Batch) -> None:
+    """Refuse a delivery whose dictionary cannot be, or gives known numbers another meaning.
+
+    Raises:
+        Refusal: `invalid` or `fork`.
+
+    """
+    for number in (*batch.meters, *batch.epochs, *batch.holders):
+        if not 0 < number < MOST_ENTRIES:
+            raise Refusal("invalid", f"dictionary: number {number} is out of range")
+    for number, meter in batch.meters.items():
+        if not 0 < len(meter.name) <= MAX_LABEL:
+            raise Refusal(
+                "invalid", f"meters: {number}: name must have 1 to {MAX_LABEL} characters"
+            )
+        known = journal.meters.get(number)
+        if known is not None and known.name != meter.name:
+            raise Refusal("fork", f"meters: {number} was {known.name}, is now {meter.name}")
+    for number, epoch in batch.epochs.items():
+        if not 0 <= epoch.reset < MOST or max(len(epoch.boot), len(epoch.load)) > MAX_LABEL:
+            raise Refusal("invalid", f"epochs: {number}: boot, load or reset is out of range")
+        if journal.epochs.get(number, epoch) != epoch:
+            raise Refusal("fork", f"epochs: {number} was another epoch before")
+    _check_holders(journal, batch)
+
+
+def _check_holders(journal: JournalBook, batch: Batch) -> None:
+    for number, holder in batch.holders.items():
+        if number < FIRST_HOLDER:
+            raise Refusal("invalid", f"holders: {number} is below {FIRST_HOLDER}")
+        if not 0 <= holder.birth_ms < MOST:
+            raise Refusal("invalid", f"holders: {number}: birth_ms is out of range")
+        if journal.recent.get(number, _who(holder)) != _who(holder):
+            raise Refusal("fork", f"holders: {number} was another holder before")
 
 
 def _check_identity(batch: Batch) -> None:

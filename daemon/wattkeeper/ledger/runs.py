@@ -12,6 +12,8 @@ from wattkeeper.ledger import bulk, schema
 from wattkeeper.ledger.pending import Row
 from wattkeeper.model.holder import MAX_LABEL, HolderInfo
 
+LABELS = ("account", "partition", "namespace", "owner_kind", "owner_name", "array")
+"""Labels of a holder that are columns of its workload."""
 TOUCH_MS = 60_000
 """Lives within this of each other are one run: nodes start a job one after the other."""
 
@@ -74,22 +76,37 @@ def new_run(connection: sa.Connection, values: Mapping[str, object], user: str, 
 
 def _workload(connection: sa.Connection, cluster: str, info: HolderInfo, end_ms: int) -> int:
     raw_id, manager = info.raw_id[:MAX_LABEL], info.manager[:MAX_LABEL]
+    labels = {key: text[:MAX_LABEL] for key, text in info.labels.items()}
     found = find_run(connection, cluster, manager, raw_id, info.birth_ms, end_ms)
     if found is not None:
+        _add_labels(connection, found, labels)
         return found
-    labels = {key: text[:MAX_LABEL] for key, text in info.labels.items()}
     values = {
         "cluster": cluster,
         "manager": manager,
         "raw_id": raw_id,
         "job_id": labels.get("job_id", raw_id),
-        **{
-            key: labels[key]
-            for key in ("account", "partition", "namespace", "owner_kind", "owner_name", "array")
-            if key in labels
-        },
+        **{name: labels[name] for name in LABELS if name in labels},
     }
     return new_run(connection, values, labels.get("user", ""), labels.get("name", ""))
+
+
+def _add_labels(connection: sa.Connection, workload: int, labels: Mapping[str, str]) -> None:
+    """Fill in what is not known yet: a holder may be seen before its names are."""
+    of_workload = schema.workload.c.id == workload
+    for table, where, names in (
+        (schema.workload, of_workload, LABELS),
+        (schema.identity, schema.identity.c.workload == workload, ("user", "name")),
+    ):
+        for name in names:
+            if labels.get(name):
+                empty = table.c[name] == ""
+                change = sa.update(table).where(where, empty).values({name: labels[name]})
+                connection.execute(change)
+    if labels.get("job_id"):
+        nameless = schema.workload.c.job_id == schema.workload.c.raw_id
+        change = sa.update(schema.workload).where(of_workload, nameless)
+        connection.execute(change.values(job_id=labels["job_id"]))
 
 
 def _clusters(connection: sa.Connection, nodes: set[int]) -> dict[int, str]:
@@ -101,7 +118,7 @@ def _clusters(connection: sa.Connection, nodes: set[int]) -> dict[int, str]:
 
 def _see(connection: sa.Connection, rows: Sequence[Row]) -> None:
     holder = schema.holder
-    new = sa.bindparam("at_ms")
+    new: sa.BindParameter[int] = sa.bindparam("at_ms")
     statement = (
         sa.update(holder)
         .where(holder.c.id == sa.bindparam("of_id"), holder.c.seen_ms < sa.bindparam("than_ms"))

@@ -28,8 +28,9 @@ class NodeRow:
 
 @dataclass(frozen=True, slots=True)
 class AccountTotal:
-    """The exported energy of one account: `uj` never falls, `taken_back_uj` says by how much it
-    is above what the books say now, after corrections.
+    """The exported energy of one account.
+
+    `uj` never falls; `taken_back_uj` is what it is above the books, after corrections.
     """
 
     cluster: str

@@ -1,0 +1,95 @@
+"""Double entry: postings against their daily sums, coverage against its own."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from wattkeeper.ledger import schema
+from wattkeeper.ledger.sums import UNIT
+from wattkeeper.model.grid import DAY_MS
+
+
+def differing_days(connection: sa.Connection, since_ms: int, until_ms: int) -> dict[int, list[str]]:
+    """Return, by meter, what differs in the days that [since, until) touches."""
+    first, last = since_ms // DAY_MS, (until_ms - 1) // DAY_MS
+    found: dict[int, list[str]] = {}
+    for query, what in (
+        (_postings(first, last), "postings differ from their daily sums"),
+        (_coverage(first, last), "coverage differs from its daily sums"),
+    ):
+        for row in connection.execute(query):
+            found.setdefault(row.meter, []).append(f"{what} on day {_day(row.day)}")
+    return found
+
+
+def _postings(first: int, last: int) -> "sa.Select[Any]":
+    posting, rollup = schema.posting.c, schema.rollup.c
+    day = (posting.slot // DAY_MS).label("day")
+    figures = ("holder", "method", "split", "uj", "ms", "peak_mw", "to_ms")
+    in_days = posting.slot.between(first * DAY_MS, (last + 1) * DAY_MS - 1)
+    booked = sa.select(
+        posting.meter, day, *(posting[name] for name in figures), sa.literal(1).label("side")
+    ).where(in_days)
+    summed = sa.select(
+        rollup.meter, rollup.day, *(rollup[name] for name in figures), sa.literal(-1).label("side")
+    ).where(rollup.day.between(first, last))
+    both = sa.union_all(booked, summed).subquery().c
+    wrong = sa.or_(
+        _differ(both.side, both.uj),
+        _differ(both.side, both.ms),
+        _most_differ(both.side, both.peak_mw),
+        _most_differ(both.side, both.to_ms),
+    )
+    per_key = (
+        sa.select(both.meter, both.day)
+        .group_by(both.meter, both.day, both.holder, both.method, both.split)
+        .having(wrong)
+        .subquery()
+    )
+    return sa.select(per_key.c.meter, per_key.c.day).distinct().order_by(*per_key.c)
+
+
+def _coverage(first: int, last: int) -> "sa.Select[Any]":
+    slot, day = schema.coverage.c, schema.coverage_day.c
+    figures = ("covered_ms", "unmeasured_ms", "held_ms")
+    by_slot = sa.select(
+        slot.meter,
+        (slot.slot // DAY_MS).label("day"),
+        *(slot[name] for name in figures),
+        sa.literal(1).label("side"),
+    ).where(slot.slot.between(first * DAY_MS, (last + 1) * DAY_MS - 1))
+    by_day = sa.select(
+        day.meter, day.day, *(day[name] for name in figures), sa.literal(-1).label("side")
+    ).where(day.day.between(first, last))
+    both = sa.union_all(by_slot, by_day).subquery().c
+    return (
+        sa.select(both.meter, both.day)
+        .group_by(both.meter, both.day)
+        .having(
+            sa.or_(
+                *(_differ(both.side, both[name]) for name in figures),
+                sa.func.min(both.side) == 1,
+                sa.func.max(both.side) == -1,
+            )
+        )
+        .order_by(both.meter, both.day)
+    )
+
+
+def _differ(side: Any, figure: Any) -> "sa.ColumnElement[bool]":
+    high = sa.func.sum(side * (figure // UNIT))
+    low = sa.func.sum(side * (figure % UNIT))
+    differs: sa.ColumnElement[bool] = high * UNIT + low != 0
+    return differs
+
+
+def _most_differ(side: Any, figure: Any) -> "sa.ColumnElement[bool]":
+    booked = sa.func.max(sa.case((side == 1, figure), else_=-1))
+    summed = sa.func.max(sa.case((side == -1, figure), else_=-1))
+    differs: sa.ColumnElement[bool] = booked != summed
+    return differs
+
+
+def _day(day: int) -> str:
+    return datetime.fromtimestamp(day * DAY_MS // 1000, UTC).date().isoformat()

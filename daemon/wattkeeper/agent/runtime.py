@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -52,10 +52,6 @@ class Holders(Protocol):
         """Return how the seeing goes."""
         ...
 
-    def remember(self) -> Any:
-        """Return what must survive a restart, as plain data."""
-        ...
-
     async def close(self) -> None:
         """Stop watching."""
         ...
@@ -65,8 +61,9 @@ class Holders(Protocol):
 class Agent:
     """One node's agent.
 
-    `boot` is the kernel's boot id. `tick` and `deliver_once` are all there is to it: a service
-    calls them by the clock, a simulation as fast as it can.
+    `boot` is the kernel's boot id. `memos` gives what else must survive a restart, as plain data
+    by name; it is committed with the books. `tick` and `deliver_once` are all there is to it: a
+    service calls them by the clock, a simulation as fast as it can.
     """
 
     settings: AgentSettings
@@ -76,6 +73,7 @@ class Agent:
     holders: Holders
     journal: Journal
     transport: Transport | None = None
+    memos: Callable[[], Mapping[str, Any]] = dict
     sampler: Sampler = field(init=False)
     sender: Sender | None = field(init=False, default=None)
     trouble: str = field(init=False, default="")
@@ -233,9 +231,8 @@ class Agent:
         states = {
             name: msgspec.msgpack.encode(state) for name, state in self.sampler.states().items()
         }
-        memos = {"holders": self.holders.remember()}
         try:
-            await asyncio.to_thread(self._journal, states, memos)
+            await asyncio.to_thread(self._journal, states, self.memos())
         except JournalError as error:
             self._ail(str(error))
             if len(self._pending) > _MERGE_PENDING:

@@ -62,29 +62,45 @@ class HttpTransport:
 
     async def send(self, batch: Batch) -> Ack:
         """Deliver one batch; see `Transport`."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                timeout=self._timeout, connector=aiohttp.TCPConnector(limit=1)
-            )
-        body = await asyncio.to_thread(pack, batch)
-        try:
-            async with self._session.post(
-                self._url, data=body, headers=self._headers, allow_redirects=False
-            ) as response:
-                answer = await response.read()
-                status = response.status
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise UnreachableError(f"{self._url}: {type(error).__name__} {error}") from error
+        status, answer = await self._post(await asyncio.to_thread(pack, batch))
         if status == 200:
             return self._ack(answer)
-        if status >= 500 or status == 429:
-            raise UnreachableError(f"{self._url}: answered {status}")
         raise _refusal(status, answer)
+
+    async def knock(self) -> None:
+        """Find out whether deliveries would be taken, without making one.
+
+        Raises:
+            UnreachableError: nobody answers.
+            RefusedError: `denied` if the token is wrong.
+
+        """
+        status, answer = await self._post(b"")
+        if status in (401, 403):
+            raise RefusedError("denied", _refusal(status, answer).detail)
+        if status == 404:
+            raise RefusedError("not-found", f"{self._url}: no aggregator answers there")
 
     async def close(self) -> None:
         """Close the connection."""
         if self._session is not None:
             await self._session.close()
+
+    async def _post(self, body: bytes) -> tuple[int, bytes]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=self._timeout, connector=aiohttp.TCPConnector(limit=1)
+            )
+        try:
+            async with self._session.post(
+                self._url, data=body, headers=self._headers, allow_redirects=False
+            ) as response:
+                answer = await response.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise UnreachableError(f"{self._url}: {type(error).__name__} {error}") from error
+        if response.status >= 500 or response.status == 429:
+            raise UnreachableError(f"{self._url}: answered {response.status}")
+        return response.status, answer
 
     def _ack(self, answer: bytes) -> Ack:
         try:

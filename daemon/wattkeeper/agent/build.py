@@ -1,0 +1,114 @@
+"""Puts an agent together: which sources, which ways to see holders, which journal."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from wattkeeper.agent.config import AgentSettings
+from wattkeeper.agent.place import claim
+from wattkeeper.agent.runtime import Agent
+from wattkeeper.agent.transport import HttpTransport
+from wattkeeper.flags import ConfigError
+from wattkeeper.holders.cgroups import CgroupHolders
+from wattkeeper.holders.mark_holders import MarkHolders
+from wattkeeper.holders.marks import SPOOL
+from wattkeeper.holders.processes import ProcessHolders
+from wattkeeper.holders.registry import HolderRegistry
+from wattkeeper.metering.journal import Journal, JournalError
+from wattkeeper.model.clock import Clock, SystemClock
+from wattkeeper.sources.host import HostSource
+from wattkeeper.sources.hwmon import HwmonSource
+from wattkeeper.sources.nvml import NvmlSource
+from wattkeeper.sources.rapl import RaplSource
+
+_CGROUPS, _MERGED = "cgroups", "holders"
+
+
+class Node:
+    """The sources and holders of this machine, as an agent and `doctor` both use them.
+
+    `on_edge` is called when a holder comes or goes; `memo` gives what `memos` said before a
+    restart.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        clock: Clock,
+        boot: str,
+        on_edge: Callable[[], None],
+        memo: Callable[[str], Any],
+    ) -> None:
+        path = settings.path
+        self.nvml = NvmlSource(path.sysfs, path.procfs)
+        self.sources = (
+            self.nvml,
+            RaplSource(path.sysfs),
+            HwmonSource(path.sysfs),
+            HostSource(path.procfs),
+        )
+        self._cgroups = CgroupHolders(path.procfs, path.cgroupfs, clock, on_edge, memo(_CGROUPS))
+        processes = ProcessHolders(self.nvml.processes, path.procfs, clock, self._cgroups.birth_ms)
+        marks = MarkHolders(settings.data_dir / SPOOL, self._gpus_by_index, boot)
+        # Marks last: their labels are the scheduler's own.
+        self.holders = HolderRegistry((self._cgroups, processes, marks), memo(_MERGED) or ())
+
+    def memos(self) -> Mapping[str, Any]:
+        """Return what lets holders keep their births over a restart."""
+        return {_CGROUPS: self._cgroups.remember(), _MERGED: self.holders.remember()}
+
+    def _gpus_by_index(self) -> Mapping[int, str]:
+        """Return the GPUs as Slurm counts them: by PCI address."""
+        return {int(spec.info.labels["gpu"]): spec.info.name for spec in self.nvml.meters()}
+
+
+def boot_id(procfs: Path) -> str:
+    """Return the kernel's boot id.
+
+    Raises:
+        ConfigError: there is none under `procfs`.
+
+    """
+    file = procfs / "sys/kernel/random/boot_id"
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"path.procfs: cannot read {file}: {error}; set it to the host's /proc"
+        ) from error
+
+
+@contextlib.contextmanager
+def agent(settings: AgentSettings, on_edge: Callable[[], None]) -> Iterator[Agent]:
+    """Build the agent of this machine and hold its data folder.
+
+    Raises:
+        ConfigError: the configuration cannot work here; names the key and the fix.
+
+    """
+    clock, boot = SystemClock(), boot_id(settings.path.procfs)
+    with claim(settings.data_dir, settings.path.procfs):
+        try:
+            journal = Journal(
+                settings.data_dir,
+                cluster=settings.cluster_name,
+                node=settings.node,
+                max_bytes=settings.journal.max_bytes,
+            )
+        except JournalError as error:
+            raise ConfigError(str(error)) from error
+        node = Node(settings, clock, boot, on_edge, journal.memo)
+        yield Agent(
+            settings, clock, boot, node.sources, node.holders, journal,
+            transport(settings), node.memos,
+        )  # fmt: skip
+
+
+def transport(settings: AgentSettings) -> HttpTransport | None:
+    """Return the way to the aggregator, None if none is configured."""
+    aggregator = settings.aggregator
+    if aggregator.url is None:
+        return None
+    token = aggregator.token.get_secret_value() if aggregator.token else None
+    return HttpTransport(str(aggregator.url), token, aggregator.timeout.total_seconds())

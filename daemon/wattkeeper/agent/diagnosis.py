@@ -1,0 +1,129 @@
+"""What `wattkeeper doctor` finds out about this machine."""
+
+import asyncio
+import shutil
+from dataclasses import dataclass
+
+from wattkeeper.agent import place
+from wattkeeper.agent.build import Node, boot_id, transport
+from wattkeeper.agent.config import AgentSettings
+from wattkeeper.agent.transport import RefusedError, UnreachableError
+from wattkeeper.model.clock import SystemClock
+from wattkeeper.model.meter import MeterSpec
+from wattkeeper.model.reading import Reading
+from wattkeeper.model.state import Finding, State
+
+_READ_S = 2.0
+_BETWEEN_S = 1.0
+_SCONTROL_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class MeterSeen:
+    """A meter with two readings a second apart."""
+
+    spec: MeterSpec
+    first: Reading | None
+    second: Reading | None
+
+    @property
+    def watts(self) -> float | None:
+        """Power as it says itself, else by its counter; None if neither can be read."""
+        first, second = self.first, self.second
+        if second is not None and second.power_mw is not None:
+            return second.power_mw / 1000
+        if first is None or second is None:
+            return None
+        if first.energy_uj is None or second.energy_uj is None:
+            return None
+        advance_uj = second.energy_uj - first.energy_uj
+        if advance_uj < 0:
+            advance_uj += self.spec.wrap_uj or 0
+        return advance_uj * 1000 / (second.boot_ns - first.boot_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Everything that was found, and the meters that answered."""
+
+    findings: tuple[Finding, ...]
+    meters: tuple[MeterSeen, ...]
+
+
+async def diagnose(settings: AgentSettings) -> Diagnosis:
+    """Look at this machine as an agent would, without touching its journal."""
+    clock = SystemClock()
+    node = Node(settings, clock, boot_id(settings.path.procfs), lambda: None, lambda _: None)
+    try:
+        await asyncio.gather(*(source.start() for source in node.sources))
+        first = await _readings(node)
+        await asyncio.sleep(_BETWEEN_S)
+        second = await _readings(node)
+        await node.holders.look()
+        findings = [finding for source in node.sources for finding in source.findings()]
+        findings += node.holders.findings()
+        specs = [spec for source in node.sources for spec in source.meters()]
+    finally:
+        await node.holders.close()
+        await asyncio.gather(*(source.close() for source in node.sources))
+    findings.append(place.look(settings.data_dir, settings.path.procfs))
+    findings.append(await _scheduler_knows(settings.node))
+    findings.append(await _delivery(settings))
+    seen = [MeterSeen(s, first.get(s.info.name), second.get(s.info.name)) for s in specs]
+    return Diagnosis(tuple(findings), tuple(seen))
+
+
+async def _readings(node: Node) -> dict[str, Reading]:
+    answers = await asyncio.gather(*(source.read(_READ_S) for source in node.sources))
+    return {reading.meter: reading for answer in answers for reading in answer}
+
+
+async def _scheduler_knows(node: str) -> Finding:
+    """Ask Slurm, where it is installed, whether it knows this node by its name."""
+    scontrol = shutil.which("scontrol")
+    if scontrol is None:
+        return Finding("scheduler", State.ABSENT, "no Slurm here (scontrol is not installed)")
+    process = await asyncio.create_subprocess_exec(
+        scontrol, "show", "node", node,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), _SCONTROL_S)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return Finding("scheduler", State.STALE, "slurmctld did not answer within 5 s")
+    if process.returncode == 0:
+        return Finding("scheduler", State.OK, f"Slurm knows this node as {node}")
+    said = output.decode(errors="replace").strip().partition("\n")[0][:200]
+    return Finding(
+        "scheduler",
+        State.FAILING,
+        f"Slurm does not know a node {node}: {said}",
+        "set `node` to the NodeName of slurm.conf",
+    )
+
+
+async def _delivery(settings: AgentSettings) -> Finding:
+    """Knock at the aggregator."""
+    way = transport(settings)
+    if way is None:
+        return Finding(
+            "delivery",
+            State.ABSENT,
+            "aggregator.url is not set: windows are journaled and exported only",
+            "set aggregator.url, or WATTKEEPER_AGENT_AGGREGATOR__URL=http://HOST:9746",
+        )
+    try:
+        await way.knock()
+    except RefusedError as refusal:
+        state = State.DENIED if refusal.kind == "denied" else State.FAILING
+        return Finding("delivery", state, str(refusal), "correct aggregator.url or its token")
+    except UnreachableError as error:
+        fix = "start the aggregator, or correct aggregator.url; windows wait in the journal"
+        return Finding("delivery", State.FAILING, str(error), fix)
+    finally:
+        await way.close()
+    return Finding("delivery", State.OK, f"{settings.aggregator.url} takes deliveries")

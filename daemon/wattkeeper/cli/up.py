@@ -1,0 +1,106 @@
+"""`wattkeeper up`."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from wattkeeper.agent.config import AgentSettings
+from wattkeeper.aggregator.config import AggregatorSettings
+from wattkeeper.cli.agent import Agent
+from wattkeeper.cli.command import Command, CommandError
+from wattkeeper.settings import load
+
+_NO_METER = """\
+No power meter is seen on this machine: no NVIDIA driver, no RAPL, no Grace or host sensor
+(`wattkeeper doctor` says why, and what to do). Instead you see a SIMULATED fleet: the real agents
+and the real aggregator on simulated devices, with books of their own in their own folder.
+"""
+
+
+class Up(Command):
+    """Start an agent and an aggregator on this machine, and let them work together.
+
+    Both take their configuration from their files and environment variables. On a machine
+    without any power meter the simulated fleet of `wattkeeper demo` runs instead.
+
+    Examples:
+      wattkeeper up
+      wattkeeper up --data-dir /srv/wattkeeper
+    """
+
+    data_dir: Path | None = Field(None, description="parent folder of the books of both")
+
+    def run(self) -> int:
+        """Serve until SIGINT or SIGTERM."""
+        from wattkeeper.agent.service import run_until_signal
+        from wattkeeper.aggregator.runtime import StartError
+
+        agent, aggregator = self._settings()
+        if not asyncio.run(_has_meter(agent)):
+            return _demo()
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+
+        async def serve(stop: asyncio.Event) -> None:
+            await _serve(agent, aggregator, stop)
+
+        try:
+            run_until_signal(serve)
+        except StartError as error:
+            raise CommandError(str(error)) from error
+        return 0
+
+    def _settings(self) -> tuple[AgentSettings, AggregatorSettings]:
+        parent = self.data_dir
+        if parent is None and os.geteuid():
+            parent = Path.home() / ".local/share/wattkeeper"
+        folders: list[dict[str, Any]] = [
+            {} if parent is None else {"data_dir": parent / name}
+            for name in ("agent", "aggregator")
+        ]
+        aggregator = load(AggregatorSettings, program="aggregator", overrides=folders[1])
+        host, _, port = aggregator.listen.rpartition(":")
+        near = "127.0.0.1" if host in {"", "0.0.0.0", "[::]"} else host
+        token = aggregator.token.get_secret_value() if aggregator.token else None
+        delivery = {"url": f"http://{near}:{port}"} | ({"token": token} if token else {})
+        agent = load(
+            AgentSettings, program="agent", overrides=folders[0] | {"aggregator": delivery}
+        )
+        return agent, aggregator
+
+
+def _demo() -> int:
+    from wattkeeper.cli.demo import Demo
+
+    print(_NO_METER, flush=True)
+    return Demo().run()
+
+
+async def _has_meter(settings: AgentSettings) -> bool:
+    from wattkeeper.agent.build import Node, boot_id
+    from wattkeeper.model.clock import SystemClock
+
+    boot = boot_id(settings.path.procfs)
+    node = Node(settings, SystemClock(), boot, lambda: None, lambda _: None)
+    try:
+        await asyncio.gather(*(source.start() for source in node.sources))
+        return any(source.meters() for source in node.sources)
+    finally:
+        await node.holders.close()
+        await asyncio.gather(*(source.close() for source in node.sources))
+
+
+async def _serve(agent: AgentSettings, aggregator: AggregatorSettings, stop: asyncio.Event) -> None:
+    """Run both; the agent ends first, so that its last windows are still taken."""
+    from wattkeeper.aggregator.runtime import Aggregator
+
+    centre = Aggregator(aggregator)
+    await centre.start()
+    print(f"Aggregator: {centre.url}   Agent: http://{agent.listen}/metrics   (Ctrl-C ends both)")
+    try:
+        await Agent(agent).serve(stop)
+    finally:
+        await centre.stop()

@@ -65,14 +65,13 @@ class Centre:
             return
         self._intake.commit_sync()
         if self._time.now_ms - self._named_ms >= _NAMES_AGAIN_MS:
-            self.learn_names()
+            self.learn_names(self._named_ms - _NAMES_AGAIN_MS)
 
-    def learn_names(self) -> None:
-        """Ask the scheduler whose jobs ran since the last time."""
-        if self.ledger is None:
-            return
-        record_workloads(self.ledger, self._scheduler.known(self._named_ms - _NAMES_AGAIN_MS))
-        self._named_ms = self._time.now_ms
+    def learn_names(self, since_ms: int) -> None:
+        """Ask the scheduler whose jobs ran at or after `since_ms`."""
+        if self.ledger is not None:
+            record_workloads(self.ledger, self._scheduler.known(since_ms))
+            self._named_ms = self._time.now_ms
 
     def kill(self) -> None:
         """End as `kill -9` does: what was not committed is gone, the files stay as they are."""
@@ -96,6 +95,8 @@ class Centre:
         remove(old)
         self._generation += 1
         shutil.copyfile(self._backup, self.path)
+        # The copy has not heard of any job since; the scheduler still knows them.
+        self._named_ms = self._time.start_ms
 
     def close(self) -> None:
         """Commit and close."""

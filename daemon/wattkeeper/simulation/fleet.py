@@ -1,6 +1,6 @@
 """A whole fleet on one thread: machines, jobs, faults and real agents, as fast as they can run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from wattkeeper.model.grid import floor
 from wattkeeper.simulation.clock import TrueTime, VirtualClock
 from wattkeeper.simulation.cluster import Cluster
 from wattkeeper.simulation.machine import Machine
-from wattkeeper.simulation.member import Intake, Member
+from wattkeeper.simulation.member import Connect, Member
 
 SECOND_MS = 1_000
 DELIVERY_MS = 10_000
@@ -25,9 +25,9 @@ class Shape:
 
 
 class Fleet:
-    """Nodes with their agents. `events` are further things that happen at instants of their own."""
+    """Nodes with their agents; `connect` gives each agent its way to the centre."""
 
-    def __init__(self, shape: Shape, folder: Path, intake: Callable[["Fleet"], Intake]) -> None:
+    def __init__(self, shape: Shape, folder: Path, connect: Connect) -> None:
         self.shape = shape
         self.time = TrueTime(floor(shape.start_ms, SECOND_MS))
         start_ms = self.time.now_ms
@@ -42,9 +42,8 @@ class Fleet:
             for number in range(shape.nodes)
         ]
         self.cluster = Cluster(self.machines, shape.seed, start_ms)
-        centre = intake(self)
         self.members = {
-            name: Member(node, folder / "nodes", centre, shape.seed)
+            name: Member(node, folder / "nodes", connect, shape.seed)
             for name, node in self.cluster.nodes.items()
         }
         self._order: Sequence[Member] = list(self.members.values())

@@ -2,18 +2,15 @@
 
 import shutil
 import uuid
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
-
-import msgspec
+from typing import Any
 
 from wattkeeper.agent.config import AgentSettings
 from wattkeeper.agent.runtime import Agent
-from wattkeeper.agent.transport import RefusedError, UnreachableError
-from wattkeeper.delivery.wire import Ack, Batch, WireError, pack
-from wattkeeper.ledger.refusal import Refusal
+from wattkeeper.agent.transport import Transport
 from wattkeeper.metering.journal import FILE, Journal
 from wattkeeper.simulation import disk
 from wattkeeper.simulation.cluster import Node
@@ -21,33 +18,24 @@ from wattkeeper.simulation.names import CLUSTER
 from wattkeeper.simulation.sightings import Sightings
 from wattkeeper.sources.simulated import SimulatedSource
 
+Connect = Callable[["Member"], Transport]
+
 _MAX_BYTES = 8 << 20
 
 
-class Intake(Protocol):
-    """Where deliveries go."""
-
-    def accept(self, body: bytes) -> Ack:
-        """Take a delivery's body.
-
-        Raises:
-            ConnectionError: nobody is there.
-            Refusal, WireError: not as it is.
-
-        """
-        ...
-
-
 class Member:
-    """A node and its agent. The agent can be killed; files and machine stay."""
+    """A node and its agent. The agent can be killed; files and machine stay.
 
-    def __init__(self, node: Node, folder: Path, intake: Intake, seed: int) -> None:
+    `connect` gives each new agent its way to the centre, which ends where it is not `reachable`.
+    """
+
+    def __init__(self, node: Node, folder: Path, connect: Connect, seed: int) -> None:
         self.node = node
         self.machine = node.machine
         self.reachable = True
         self.agent: Agent | None = None
         self.restarts = 0
-        self._intake = intake
+        self._connect = connect
         self._random = Random(f"{seed}/{node.machine.name}/ids")
         self._births: dict[str, int] = {}
         self._folder = folder / node.machine.name
@@ -88,7 +76,7 @@ class Member:
             sources=[SimulatedSource(self.machine)],
             holders=_Holders(self.node, self._births),
             journal=journal,
-            transport=_Wire(self),
+            transport=self._connect(self),
         )
         await self.agent.start()
         await self.agent.tick()
@@ -145,41 +133,8 @@ class Member:
         if self.agent is not None:
             disk.free(self.agent.journal._db)  # noqa: SLF001 as above
 
-    def hand_over(self, body: bytes) -> Ack:
-        """Carry a delivery to the centre.
-
-        Raises:
-            ConnectionError: the network is cut, or nobody is there.
-
-        """
-        if not self.reachable:
-            raise ConnectionError("the network is cut")
-        return self._intake.accept(body)
-
     def _new_id(self) -> str:
         return uuid.UUID(int=self._random.getrandbits(128), version=4).hex
-
-
-class _Wire:
-    """The way to the centre: real bodies and real answers, without a socket."""
-
-    def __init__(self, member: Member) -> None:
-        self._member = member
-
-    async def send(self, batch: Batch) -> Ack:
-        """Deliver one batch; see `agent.transport.Transport`."""
-        try:
-            ack = self._member.hand_over(pack(batch))
-        except ConnectionError as error:
-            raise UnreachableError(str(error)) from error
-        except Refusal as refusal:
-            raise RefusedError(refusal.kind, refusal.detail) from refusal
-        except WireError as error:
-            raise RefusedError("invalid", str(error)) from error
-        return msgspec.json.decode(msgspec.json.encode(ack), type=Ack)
-
-    async def close(self) -> None:
-        """Nothing to let go of."""
 
 
 class _Holders(Sightings):

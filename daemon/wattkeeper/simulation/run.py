@@ -11,6 +11,7 @@ from wattkeeper.simulation.fleet import SECOND_MS, Fleet, Shape
 from wattkeeper.simulation.injector import Injector
 from wattkeeper.simulation.names import SimulatedScheduler
 from wattkeeper.simulation.verify import Verdict, verify
+from wattkeeper.simulation.wire import Wire
 
 _COMMIT_MS = 10_000
 
@@ -28,16 +29,8 @@ class Campaign:
 
     async def run(self, progress: Progress = lambda _: None) -> Verdict:
         """Run it to its end and hold the books against the truth."""
-        centre: Centre | None = None
-
-        def open_centre(fleet: Fleet) -> Centre:
-            nonlocal centre
-            scheduler = SimulatedScheduler(fleet.cluster)
-            centre = Centre(self.folder / "centre", fleet.time, scheduler)
-            return centre
-
-        fleet = Fleet(self.shape, self.folder, open_centre)
-        assert centre is not None
+        fleet = Fleet(self.shape, self.folder, lambda member: Wire(member, centre))
+        centre = Centre(self.folder / "centre", fleet.time, SimulatedScheduler(fleet.cluster))
         faults = self._faults(fleet)
         injector = Injector(faults, fleet.members, fleet.cluster, centre, self.shape.seed)
         await fleet.start()
@@ -47,7 +40,7 @@ class Campaign:
             progress(fleet)
         await fleet.close()
         await asyncio.to_thread(centre.commit)
-        centre.learn_names()
+        centre.learn_names(fleet.time.start_ms)
         assert centre.ledger is not None
         verdict = verify(
             centre.ledger, fleet.machines, fleet.cluster.jobs, faults, fleet.time.now_ms

@@ -29,6 +29,8 @@ class Sightings:
         self._claims: dict[str, Sequence[Claim]] = {}
         self._infos: dict[HolderKey, HolderInfo] = {}
         self._seen: dict[str, Job] = {}
+        self._keys: dict[str, HolderKey] = {}
+        self._known: dict[str, HolderInfo] = {}
 
     async def look(self) -> None:
         """See who is there now, and what CPU time each used since the last look."""
@@ -46,6 +48,8 @@ class Sightings:
             Claim(None, weight=(self._looked_ms - since_ms) * SYSTEM_MCORES),
         ]
         self._claims = dict(claims)
+        for key in self._seen.keys() - jobs.keys():
+            del self._keys[key], self._known[key]
         self._seen = dict(jobs)
 
     def claims(self) -> Mapping[str, Sequence[Claim]]:
@@ -92,15 +96,19 @@ class Sightings:
         )
 
     def _key(self, job: Job) -> HolderKey:
-        birth_ms = self._births.get(job.key)
-        if birth_ms is None:
-            offset_ms = self._node.machine.clock.offset_ms
-            birth_ms = self._births[job.key] = job.start_ms + offset_ms
-        return HolderKey(MANAGER, job.key, birth_ms)
+        key = self._keys.get(job.key)
+        if key is None:
+            born_ms = job.start_ms + self._node.machine.clock.offset_ms
+            birth_ms = self._births.setdefault(job.key, born_ms)
+            key = self._keys[job.key] = HolderKey(MANAGER, job.key, birth_ms)
+        return key
 
     def _info(self, job: Job) -> HolderInfo:
-        plan, key = job.plan, self._key(job)
-        labels = {"job_id": plan.job_id}
-        if job.marked:
-            labels |= {"user": plan.user, "account": plan.account, "partition": plan.partition}
-        return HolderInfo(key.manager, key.raw_id, key.birth_ms, labels)
+        info = self._known.get(job.key)
+        if info is None:
+            plan, key = job.plan, self._key(job)
+            labels = {"job_id": plan.job_id}
+            if job.marked:
+                labels |= {"user": plan.user, "account": plan.account, "partition": plan.partition}
+            info = self._known[job.key] = HolderInfo(key.manager, key.raw_id, key.birth_ms, labels)
+        return info

@@ -43,7 +43,7 @@ _SHARING = ("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "SLURM_SHARDS_ON_NODE")
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Index = Annotated[int, msgspec.Meta(ge=0, lt=4096)]
-Count = Annotated[int, msgspec.Meta(ge=0, lt=1 << 63)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class Mark(msgspec.Struct, frozen=True):

@@ -202,7 +202,7 @@ class _Asked:
     def _open(self, state: Any, measured: Measured) -> tuple[int, int]:
         """Return from which slot on, and until when, the meter's points are not complete."""
         if not measured.n:
-            return self.until_ms, self.since_ms
+            return self.until_ms, self.since_ms  # nothing is open: every posting lacks its points
         at_ms = measured.at_ms
         return floor(min(at_ms, state.end_ms), self.slot_ms), ceil(
             max(at_ms, state.end_ms), self.slot_ms
@@ -211,7 +211,7 @@ class _Asked:
     def _compare_open(
         self, row: MeterBalance, state: Any, measured: Measured, posted_uj: int
     ) -> None:
-        if measured.n and measured.n != state.points:
+        if measured.n != state.points:
             row.problems.append(f"{state.points - measured.n} points at the end are missing")
         if measured.n and measured.epoch == state.epoch:
             row.open_uj = state.uj - measured.value_uj

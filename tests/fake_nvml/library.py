@@ -149,11 +149,11 @@ class FakeNvml:
         path.write_bytes(bytes(ctypes.sizeof(_State)))
         with path.open("r+b") as file:
             self._state = _State.from_buffer(mmap.mmap(file.fileno(), 0))
-        self._state.gpu_count = gpus
         self._state.reload_code = 9
         self._state.driver = b"610.43.02"
-        for i in range(gpus):
+        for i in range(MAX_GPUS):
             self._lay_out(i)
+        self.set_count(gpus)
         self._state.magic = _MAGIC
 
     def _lay_out(self, i: int) -> None:
@@ -176,6 +176,10 @@ class FakeNvml:
         """Return GPU number `i` in the driver's order."""
         gpu: GpuState = self._state.gpu[i]
         return gpu
+
+    def set_count(self, gpus: int) -> None:
+        """Let the driver list the first `gpus` of its sixteen GPUs."""
+        self._state.gpu_count = gpus
 
     def meter(self, i: int) -> str:
         """Return the meter name of GPU number `i`."""

@@ -37,7 +37,7 @@ class Patience:
 
     start_s: float = 15
     hello_s: float = 60
-    attach_s: float = 10
+    attach_s: float = 3
     silent_s: float = 30
     end_s: float = 5
     retry_s: float = 1
@@ -118,7 +118,7 @@ class NvmlSource:
             return []
         if answers is None:
             call = "the process" if child.alive else "a process that has ended"
-            self._mark_all(State.STALE, f"no answer from {call} (pid {child.process.pid})")
+            self._mark_all(State.STALE, f"no answer from {call} (pid {child.pid})")
             return []
         readings = self._gpus.learn(answers, self._released)
         if self._gpus.answering:
@@ -148,7 +148,7 @@ class NvmlSource:
         self._mark_all(State.RELEASED, f"released for {for_s:g} s", only=uuid)
         for child in list(self._leaving):
             if not await child.ended(self._patience.end_s):
-                raise TimeoutError(f"process {child.process.pid} hangs in the driver and keeps it")
+                raise TimeoutError(f"process {child.pid} hangs in the driver and keeps it")
 
     async def close(self) -> None:
         """Let the child go; one that hangs in the driver is left behind."""
@@ -187,19 +187,18 @@ class NvmlSource:
         """Start a child and adopt it if it sees more GPUs than the present one, or by `force`."""
         self._leaving = [child for child in self._leaving if not child.gone]
         if len(self._leaving) >= MAX_ABANDONED:
-            pids = ", ".join(str(child.process.pid) for child in self._leaving)
+            pids = ", ".join(str(child.pid) for child in self._leaving)
             detail = f"{len(self._leaving)} processes hang in the driver (pid {pids})"
             fix = "reset the GPU or reboot; reading goes on as soon as one of them ends"
             self._fail(Finding(self.name, State.FAILING, detail, fix))
             return
-        try:
-            child = await Child.start(self._library, await self._places())
-        except OSError as error:
-            self._fail(Finding(self.name, State.FAILING, f"no process could be started: {error}"))
-            return
+        child = Child(self._library, await self._places())
         self._leaving.append(child)
         try:
+            await child.start()
             await self._try_out(child, force=force)
+        except OSError as error:
+            self._fail(Finding(self.name, State.FAILING, f"no process could be started: {error}"))
         finally:
             if child is not self._child:
                 child.leave()

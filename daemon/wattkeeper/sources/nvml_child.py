@@ -14,6 +14,7 @@ import gc
 import json
 import os
 import queue
+import select
 import sys
 import threading
 import time
@@ -58,11 +59,12 @@ class Worker:
 
     def _read(self) -> dict[str, Any]:
         try:
-            return self.device.read()
+            answer = self.device.read()
         except nvml.NVMLError as error:
             if error.value in BROKEN:
                 self.device.detach()
-            return {**self.device.identity(), **_words(error, self.device.call)}
+            answer = _words(error, self.device.call)
+        return {**self.device.identity(), **self.device.news(), **answer}
 
     def _refresh(self) -> None:
         try:
@@ -111,13 +113,14 @@ def collect(workers: list[Worker], outbox: "queue.SimpleQueue[Reply]", seq: int,
 
 
 def _take(reply: Reply, answers: dict[Worker, dict[str, Any]]) -> None:
-    """Note that the worker is free again, or add its answer to a late one of its."""
+    """Note that the worker is free again, or take its answer with the news of a late one."""
     worker, _, answer = reply
     if answer is None:
         worker.busy_since = None
         return
     late = answers.get(worker, {})
-    answers[worker] = answer if "code" in late else {**late, **answer}
+    news: dict[str, Any] = {key: late[key] for key in ("board", "slow") if key in late}
+    answers[worker] = {**news, **answer}
 
 
 def send(message: dict[str, Any]) -> None:
@@ -148,6 +151,14 @@ def initialise(places: list[str]) -> list[Device]:
     return [Device(place) for place in found]
 
 
+def _leave_with_agent() -> None:
+    """Wait for the agent's end to close: the main thread may hang in nvmlInit by then."""
+    hang_up = select.poll()
+    hang_up.register(0, 0)
+    hang_up.poll()
+    os._exit(0)
+
+
 def _crash(args: threading.ExceptHookArgs) -> None:
     """Let no thread die alone: its GPU would look stuck for ever. The agent starts us anew."""
     sys.excepthook(args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback)
@@ -161,6 +172,7 @@ def main(library: str, *places: str) -> NoReturn:
     `places`: PCI addresses of the only GPUs to open; none means all.
     """
     threading.excepthook = _crash
+    threading.Thread(target=_leave_with_agent, daemon=True).start()
     gc.collect()  # the binding leaves 10 MB of garbage from its class definitions
     ctypes.CDLL(None).malloc_trim(0)
     if library:

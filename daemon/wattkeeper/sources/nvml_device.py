@@ -68,7 +68,7 @@ class Device:
         self._news: dict[str, Any] = {}
 
     def read(self) -> dict[str, Any]:
-        """Return the fast values, with `board` after attaching and `slow` when there are new ones.
+        """Return the fast values.
 
         Raises:
             NVMLError: the handle is broken, or neither energy nor power could be read.
@@ -76,13 +76,16 @@ class Device:
         """
         if self._handle is None:
             self._attach()
-        answer = self._fast()
-        news, self._news = self._news, {}
-        return {**self.identity(), **news, **answer}
+        return self._fast()
 
     def identity(self) -> dict[str, Any]:
         """Return the place, and the UUID once it is known."""
         return {"place": self.place, "uuid": self._uuid or None}
+
+    def news(self) -> dict[str, Any]:
+        """Return `board` once after attaching and `slow` once after each refresh."""
+        news, self._news = self._news, {}
+        return news
 
     def detach(self) -> None:
         """Forget the handle: the next read looks the GPU up anew."""

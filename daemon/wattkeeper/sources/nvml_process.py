@@ -24,34 +24,34 @@ _MAX_LINE = 4 << 20
 class Child(asyncio.Protocol):
     """One child process. All methods belong to the event loop; none waits for the driver."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
-        self.process = process
+    def __init__(self, library: str, places: list[str]) -> None:
         self.greeting: asyncio.Future[Hello | Failed] = asyncio.get_running_loop().create_future()
+        self._library = library
+        self._places = places
+        self._starting: asyncio.Future[None] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._answer: asyncio.Future[list[GpuAnswer]] | None = None
         self._transport: asyncio.Transport | None = None
         self._rest = b""
         self._seq = 0
 
-    @classmethod
-    async def start(cls, library: str, places: list[str]) -> "Child":
-        """Start a child on all GPUs, or on the ones at these PCI addresses alone.
+    async def start(self) -> None:
+        """Start the process on all GPUs, or on the ones at the given PCI addresses alone.
 
         Raises:
             OSError: the process could not be started.
 
         """
         ours, theirs = socket.socketpair()
-        try:
-            process = await asyncio.to_thread(_start, theirs, library, places)
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        ours.setblocking(False)
-        child = cls(process)
-        await asyncio.get_running_loop().create_connection(lambda: child, sock=ours)
-        return child
+        loop = asyncio.get_running_loop()
+        self._starting = loop.run_in_executor(None, self._start_in_thread, theirs)
+        await loop.create_connection(lambda: self, sock=ours)
+        # Whoever cancels us must not lose the process: it is still to be reaped.
+        await asyncio.shield(self._starting)
+
+    def _start_in_thread(self, stdin: socket.socket) -> None:
+        with stdin:
+            self._process = start_process(stdin, self._library, self._places)
 
     @property
     def alive(self) -> bool:
@@ -61,7 +61,14 @@ class Child(asyncio.Protocol):
     @property
     def gone(self) -> bool:
         """Whether the process has ended. One that is stuck in the driver has not."""
-        return self.process.poll() is not None
+        if self._process is None:
+            return self._starting is None or self._starting.done()
+        return self._process.poll() is not None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None before there is one."""
+        return self._process.pid if self._process is not None else None
 
     async def ask(self, deadline_s: float) -> list[GpuAnswer] | None:
         """Return what every GPU answers, None if the child as a whole gave none in time."""
@@ -129,7 +136,9 @@ class Child(asyncio.Protocol):
             answer.set_result(line.gpus)
 
 
-def _start(stdin: socket.socket, library: str, places: list[str]) -> "subprocess.Popen[bytes]":
+def start_process(
+    stdin: socket.socket, library: str, places: list[str]
+) -> "subprocess.Popen[bytes]":
     """Start the interpreter without `site`: a fifth of its memory and start-up time."""
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-S", "-m", _CHILD, library, *places],

@@ -2,7 +2,21 @@
 
 from dataclasses import dataclass
 
+import sqlalchemy as sa
+
+from wattkeeper.ledger import schema
+from wattkeeper.ledger.queries.energy import (
+    Energy,
+    Life,
+    batched,
+    coverage,
+    energies,
+    lives,
+    peak_mw,
+)
 from wattkeeper.ledger.store import Ledger
+from wattkeeper.model import microjoules
+from wattkeeper.model.window import Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +75,114 @@ class JobFilter:
 
 def job(ledger: Ledger, cluster: str, key: str, run: int | None = None) -> Job | None:
     """Return the newest run (or the given one) of a job by its id or raw id, None if unknown."""
-    raise NotImplementedError
+    workload = schema.workload.c
+    of_key = sa.or_(workload.job_id == key, workload.raw_id == key)
+    with ledger.reading() as connection:
+        found = lives(connection, [workload.cluster == cluster, of_key])
+        found.sort(key=lambda life: (life.start_ms or 0, life.id))
+        if not found or not 1 <= (run or 1) <= len(found):
+            return None
+        number = len(found) if run is None else run
+        life = found[number - 1]
+        energy = energies(connection, [life.id]).get(life.id, Energy())
+        return _job(
+            life,
+            energy,
+            run=(number, len(found)),
+            peak_mw=peak_mw(connection, life.id),
+            coverage=coverage(connection, ledger.slot_ms, life),
+        )
 
 
 def jobs(ledger: Ledger, which: JobFilter) -> list[Job]:
-    """Return the jobs that match, the newest first."""
-    raise NotImplementedError
+    """Return the jobs that match, the newest first.
+
+    `peak_watts` and `coverage` are answered for single jobs only and are None here.
+    """
+    with ledger.reading() as connection:
+        found = lives(connection, _where(which), which.since_ms)
+        found = [life for life in found if _matches(life, which)]
+        found.sort(key=lambda life: (life.start_ms or 0, life.id), reverse=True)
+        found = found[: which.limit]
+        energy = energies(connection, [life.id for life in found])
+        runs = _runs(connection, {(life.cluster, life.manager, life.raw_id) for life in found})
+    listed = []
+    for life in found:
+        same = runs[life.cluster, life.manager, life.raw_id]
+        run = (same.index(life.id) + 1, len(same))
+        listed.append(_job(life, energy.get(life.id, Energy()), run=run))
+    return listed
+
+
+def _job(
+    life: Life,
+    energy: Energy,
+    *,
+    run: tuple[int, int],
+    peak_mw: int | None = None,
+    coverage: float | None = None,
+) -> Job:
+    until = life.end_ms if life.end_ms is not None else life.seen_ms
+    elapsed = (until - life.start_ms) / 1000 if until and life.start_ms is not None else 0
+    return Job(
+        cluster=life.cluster,
+        job_id=life.job_id,
+        raw_id=life.raw_id,
+        run=run[0],
+        runs=run[1],
+        manager=life.manager,
+        user=life.user,
+        account=life.account,
+        partition=life.partition,
+        namespace=life.namespace,
+        owner_kind=life.owner_kind,
+        owner_name=life.owner_name,
+        array=life.array,
+        name=life.name,
+        state=life.state,
+        start_ms=life.start_ms,
+        end_ms=life.end_ms,
+        nodes=life.nodes,
+        energy_uj=energy.uj,
+        energy_by_component_uj=energy.by_component,
+        energy_by_source_uj=energy.by_source,
+        energy_by_split_uj=energy.by_split,
+        allocated_idle_uj=energy.by_split.get(Split.SETTLED.name.lower(), 0),
+        mean_watts=microjoules.joules(energy.uj) / elapsed if elapsed > 0 else None,
+        peak_watts=None if peak_mw is None else peak_mw / 1000,
+        gpu_seconds=energy.gpu_ms / 1000,
+        coverage=coverage,
+        as_of_ms=life.seen_ms,
+    )
+
+
+def _where(which: JobFilter) -> "list[sa.ColumnElement[bool]]":
+    workload, identity = schema.workload.c, schema.identity.c
+    wanted = (
+        (workload.cluster, which.cluster),
+        (identity.user, which.user),
+        (workload.account, which.account),
+        (workload.partition, which.partition),
+    )
+    return [column == value for column, value in wanted if value is not None]
+
+
+def _matches(life: Life, which: JobFilter) -> bool:
+    if which.state is not None and life.state.lower() != which.state.lower():
+        return False
+    return which.until_ms is None or (life.start_ms or 0) < which.until_ms
+
+
+def _runs(
+    connection: sa.Connection, keys: set[tuple[str, str, str]]
+) -> dict[tuple[str, str, str], list[int]]:
+    workload = schema.workload.c
+    found: dict[tuple[str, str, str], list[int]] = {key: [] for key in keys}
+    query = sa.select(workload.id, workload.cluster, workload.manager, workload.raw_id)
+    for chunk in batched(sorted({raw_id for _, _, raw_id in keys}), 500):
+        for row in connection.execute(
+            query.where(workload.raw_id.in_(chunk)).order_by(workload.id)
+        ):
+            if (row.cluster, row.manager, row.raw_id) in found:
+                found[row.cluster, row.manager, row.raw_id].append(row.id)
+    return found

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
+import sqlalchemy as sa
+
+from wattkeeper.ledger import schema
 from wattkeeper.ledger.store import Ledger
+from wattkeeper.ledger.sums import parts, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,97 @@ class AccountTotal:
 
 def nodes(ledger: Ledger) -> list[NodeRow]:
     """Return every node, by cluster and name."""
-    raise NotImplementedError
+    node, meter, journal = schema.node.c, schema.meter.c, schema.journal.c
+    query = (
+        sa.select(
+            schema.node,
+            journal.name.label("journal_name"),
+            sa.func.count(meter.id).label("meters"),
+            sa.func.max(meter.end_ms).label("booked_ms"),
+        )
+        .outerjoin(schema.meter, meter.node == node.id)
+        .outerjoin(schema.journal, journal.id == node.journal)
+        .group_by(node.id, journal.name)
+        .order_by(node.cluster, node.name)
+    )
+    with ledger.reading() as connection:
+        events = _events(connection)
+        refused = _refused(connection)
+        return [
+            NodeRow(
+                cluster=row.cluster,
+                node=row.name,
+                journal=row.journal_name or "",
+                boot=row.boot,
+                agent=row.agent,
+                seen_ms=row.seen_ms,
+                booked_ms=row.booked_ms or None,
+                skew_ms=row.skew_ms,
+                meters=row.meters,
+                events=events.get(row.id, {}),
+                refused=refused.get(row.id, 0),
+            )
+            for row in connection.execute(query)
+        ]
 
 
 def account_totals(ledger: Ledger) -> list[AccountTotal]:
-    """Return the energy of every account's workloads and persist it as a high-water mark."""
-    raise NotImplementedError
+    """Return the energy of every account's workloads and persist it as a high-water mark.
+
+    Raises:
+        LedgerError: the marks cannot be written.
+
+    """
+    exported = schema.exported
+    with ledger.writing() as connection:
+        now = _totals(connection)
+        marks = {
+            (row.cluster, row.account): int(row.uj)
+            for row in connection.execute(sa.select(exported))
+        }
+        totals = []
+        for cluster, account in sorted(now.keys() | marks.keys()):
+            uj, mark = now.get((cluster, account), 0), marks.get((cluster, account), 0)
+            totals.append(AccountTotal(cluster, account, max(uj, mark), max(0, mark - uj)))
+            if uj > mark:
+                key = sa.and_(exported.c.cluster == cluster, exported.c.account == account)
+                if (cluster, account) in marks:
+                    connection.execute(sa.update(exported).where(key).values(uj=str(uj)))
+                else:
+                    values = {"cluster": cluster, "account": account, "uj": str(uj)}
+                    connection.execute(sa.insert(exported).values(values))
+    return totals
+
+
+def _totals(connection: sa.Connection) -> dict[tuple[str, str], int]:
+    rollup, holder, workload = schema.rollup.c, schema.holder.c, schema.workload.c
+    query = (
+        sa.select(workload.cluster, workload.account, *parts(rollup.uj))
+        .select_from(schema.rollup)
+        .join(schema.holder, holder.id == rollup.holder)
+        .join(schema.workload, workload.id == holder.workload)
+        .group_by(workload.cluster, workload.account)
+    )
+    return {
+        (row.cluster, row.account): whole(row.uj_high, row.uj_low)
+        for row in connection.execute(query)
+    }
+
+
+def _events(connection: sa.Connection) -> dict[int, dict[str, int]]:
+    event = schema.event.c
+    query = sa.select(event.node, event.kind, sa.func.count().label("times"))
+    found: dict[int, dict[str, int]] = {}
+    for row in connection.execute(query.group_by(event.node, event.kind)):
+        found.setdefault(row.node, {})[row.kind] = row.times
+    return found
+
+
+def _refused(connection: sa.Connection) -> dict[int, int]:
+    journal, refused = schema.journal.c, schema.refused.c
+    query = (
+        sa.select(journal.node, sa.func.count().label("times"))
+        .join(schema.refused, refused.journal == journal.id)
+        .group_by(journal.node)
+    )
+    return {row.node: row.times for row in connection.execute(query)}

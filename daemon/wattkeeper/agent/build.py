@@ -2,11 +2,10 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from wattkeeper.agent.config import AgentSettings
-from wattkeeper.agent.place import claim
+from wattkeeper.agent.place import boot_id, claim
 from wattkeeper.agent.runtime import Agent
 from wattkeeper.agent.transport import HttpTransport
 from wattkeeper.flags import ConfigError
@@ -61,22 +60,6 @@ class Node:
     def _gpus_by_index(self) -> Mapping[int, str]:
         """Return the GPUs as Slurm counts them: by PCI address."""
         return {int(spec.info.labels["gpu"]): spec.info.name for spec in self.nvml.meters()}
-
-
-def boot_id(procfs: Path) -> str:
-    """Return the kernel's boot id.
-
-    Raises:
-        ConfigError: there is none under `procfs`.
-
-    """
-    file = procfs / "sys/kernel/random/boot_id"
-    try:
-        return file.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"path.procfs: cannot read {file}: {error}; set it to the host's /proc"
-        ) from error
 
 
 @contextlib.contextmanager

@@ -5,8 +5,9 @@ import shutil
 from dataclasses import dataclass
 
 from wattkeeper.agent import place
-from wattkeeper.agent.build import Node, boot_id, transport
+from wattkeeper.agent.build import Node, transport
 from wattkeeper.agent.config import AgentSettings
+from wattkeeper.agent.place import boot_id
 from wattkeeper.agent.transport import RefusedError, UnreachableError
 from wattkeeper.model.clock import SystemClock
 from wattkeeper.model.meter import MeterSpec

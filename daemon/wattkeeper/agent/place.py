@@ -59,6 +59,22 @@ def look(data_dir: Path, procfs: Path) -> Finding:
     return Finding("data_dir", State.OK, f"{data_dir} ({kind or 'unknown file system'})")
 
 
+def boot_id(procfs: Path) -> str:
+    """Return the kernel's boot id.
+
+    Raises:
+        ConfigError: there is none under `procfs`.
+
+    """
+    file = procfs / "sys/kernel/random/boot_id"
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"path.procfs: cannot read {file}: {error}; set it to the host's /proc"
+        ) from error
+
+
 @contextlib.contextmanager
 def claim(data_dir: Path, procfs: Path) -> Iterator[None]:
     """Make the folder, and hold it as the only agent.

@@ -36,7 +36,7 @@ class Mark(Command):
         from wattkeeper.cli.agent_place import agent_settings
 
         settings = agent_settings(self.data_dir)
-        from wattkeeper.agent.build import boot_id
+        from wattkeeper.agent.place import boot_id
 
         try:
             mark = marks.from_environment(

@@ -80,7 +80,8 @@ def _demo() -> int:
 
 
 async def _has_meter(settings: AgentSettings) -> bool:
-    from wattkeeper.agent.build import Node, boot_id
+    from wattkeeper.agent.build import Node
+    from wattkeeper.agent.place import boot_id
     from wattkeeper.model.clock import SystemClock
 
     boot = boot_id(settings.path.procfs)

@@ -36,6 +36,11 @@ def scope(name: str, root: Path) -> Path:
     return root / f"slurm_{node}" / "uid_0"
 
 
+def spinning() -> subprocess.Popen[bytes]:
+    """Start a process that does nothing but work."""
+    return subprocess.Popen([sys.executable, "-c", BUSY])
+
+
 @pytest.fixture(params=["v2", "cpuacct", "freezer"])
 def jobs(request: pytest.FixtureRequest) -> Iterator[Path]:
     """Yield a real folder for jobs, removed afterwards with all that is in it."""
@@ -89,7 +94,7 @@ async def test_processor_time_of_a_busy_job(jobs: Path) -> None:
     raw_id = str(secrets.randbelow(10**9))
     folder = jobs / f"job_{raw_id}"
     folder.mkdir()
-    with subprocess.Popen([sys.executable, "-c", BUSY]) as child:  # noqa: ASYNC220 - just starts
+    with spinning() as child:
         try:
             (folder / "cgroup.procs").write_text(str(child.pid))
             holders = CgroupHolders(PROCFS, CGROUPFS, SystemClock())

@@ -1,0 +1,214 @@
+"""Merging what marks, cgroups and processes see into one holder per run of a job."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tests.holders.machine import SCOPE, Machine
+from tests.holders.test_mark_book import end, start
+from wattkeeper.holders import marks
+from wattkeeper.holders.base import Claim, HolderKey, HolderSource
+from wattkeeper.holders.cgroups import CPUS, CgroupHolders
+from wattkeeper.holders.mark_holders import MarkHolders
+from wattkeeper.holders.processes import ProcessHolders
+from wattkeeper.holders.registry import HolderRegistry
+from wattkeeper.model.holder import HolderInfo
+from wattkeeper.model.state import Finding, State
+from wattkeeper.sources.base import DeviceProcess
+
+
+class Way:
+    """A way to see holders that a test speaks through."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.said: dict[str, list[Claim]] = {}
+        self.seen: dict[HolderKey, HolderInfo] = {}
+        self.closed = False
+
+    def see(self, raw_id: str, birth_ms: int, **labels: str) -> HolderKey:
+        """See one job instead of any before."""
+        key = HolderKey("slurm", raw_id, birth_ms)
+        self.seen = {key: HolderInfo("slurm", raw_id, birth_ms, labels)}
+        return key
+
+    async def look(self) -> None:
+        """Nothing changes by itself."""
+
+    def claims(self) -> Mapping[str, Sequence[Claim]]:
+        """What the test said."""
+        return self.said
+
+    def infos(self) -> Mapping[HolderKey, HolderInfo]:
+        """What the test sees."""
+        return self.seen
+
+    def findings(self) -> Sequence[Finding]:
+        """Always fine."""
+        return [Finding(self.name, State.OK, "")]
+
+    async def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+
+async def keys(registry: HolderRegistry) -> list[HolderKey]:
+    """Return the merged keys after a look."""
+    await registry.look()
+    return list(registry.infos())
+
+
+async def test_mark_and_cgroup_are_one_holder() -> None:
+    """The earlier birth names both; the mark's labels win."""
+    cgroups, marked = Way("cgroups"), Way("marks")
+    registry: HolderSource = HolderRegistry([cgroups, marked])
+    seen = cgroups.see("7", 100, job_id="7", user="?")
+    cgroups.said = {CPUS: [Claim(seen, 5), Claim(None, 1)]}
+    mark = marked.see("7", 90, job_id="7", user="alice")
+    marked.said = {"gpu/a": [Claim(mark, allocated=True)]}
+    await registry.look()
+    assert registry.infos() == {
+        mark: HolderInfo("slurm", "7", 90, {"job_id": "7", "user": "alice"})
+    }
+    assert registry.claims() == {
+        CPUS: (Claim(mark, 5), Claim(None, 1)),
+        "gpu/a": (Claim(mark, allocated=True),),
+    }
+    await registry.close()
+    assert cgroups.closed
+    assert marked.closed
+    assert [finding.subject for finding in registry.findings()] == ["cgroups", "marks"]
+
+
+async def test_the_key_of_the_first_stays_while_any_sees_it() -> None:
+    """Whoever joins later or leaves first does not change it."""
+    cgroups, marked = Way("cgroups"), Way("marks")
+    registry = HolderRegistry([cgroups, marked])
+    first = cgroups.see("7", 100)
+    assert await keys(registry) == [first]
+    mark = marked.see("7", 90)
+    assert await keys(registry) == [first]
+    assert registry.key(mark) == first
+    cgroups.seen = {}
+    assert await keys(registry) == [first]
+    marked.seen = {}
+    assert await keys(registry) == []
+
+
+async def test_sluid_and_job_id_are_one_job() -> None:
+    """26.05 with CgroupJobIdPaths marks by SLUID what the cgroup calls by job id."""
+    cgroups, marked = Way("cgroups"), Way("marks")
+    registry = HolderRegistry([cgroups, marked])
+    first = cgroups.see("7", 100, job_id="7")
+    marked.see("s1G5M83WET9100", 101, job_id="7", sluid="s1G5M83WET9100")
+    assert await keys(registry) == [first]
+
+
+async def test_a_requeued_job_is_another_holder() -> None:
+    """A second birth from one way is another run, even while the old cgroup lingers."""
+    cgroups, marked = Way("cgroups"), Way("marks")
+    registry = HolderRegistry([cgroups, marked])
+    old = marked.see("7", 90)
+    cgroups.see("7", 100)
+    assert await keys(registry) == [old]
+    new = marked.see("7", 200)
+    assert sorted(await keys(registry), key=lambda key: key.birth_ms) == [old, new]
+    late = cgroups.see("7", 210)
+    assert await keys(registry) == [new]
+    assert registry.key(late) == new
+
+
+async def test_processes_join_what_they_find() -> None:
+    """A process seen before its cgroup gives the key; with the cgroup's birth it stays the same."""
+    cgroups, processes = Way("cgroups"), Way("processes")
+    registry = HolderRegistry([cgroups, processes])
+    first = processes.see("7", 80)
+    assert await keys(registry) == [first]
+    cgroups.see("7", 100)
+    assert await keys(registry) == [first]
+    processes.see("7", 100)
+    assert await keys(registry) == [first]
+
+
+async def test_keys_survive_a_restart() -> None:
+    """With what was remembered the cgroup alone still means the mark's holder."""
+    cgroups, marked = Way("cgroups"), Way("marks")
+    before = HolderRegistry([cgroups, marked])
+    first = marked.see("7", 90)
+    cgroups.see("7", 100)
+    await before.look()
+    remembered = json.loads(json.dumps(before.remember()))
+    marked.seen = {}
+    after = HolderRegistry([cgroups, marked], remembered)
+    assert await keys(after) == [first]
+    # And the next mark of that id is still told to be another run.
+    new = marked.see("7", 200)
+    assert sorted(await keys(after), key=lambda key: key.birth_ms) == [first, new]
+
+
+async def test_allocated_wins_over_processes() -> None:
+    """On a marked GPU only the marked job holds, with the activity of its own processes."""
+    marked, processes = Way("marks"), Way("processes")
+    registry = HolderRegistry([processes, marked])
+    mine = marked.see("7", 90)
+    marked.said = {"gpu/a": [Claim(mine, reserved_ppm=1_000_000, allocated=True)]}
+    other = processes.see("9", 50)
+    processes.seen |= {HolderKey("slurm", "7", 95): HolderInfo("slurm", "7", 95)}
+    processes.said = {
+        "gpu/a": [
+            Claim(other, 1),
+            Claim(None, 2),
+            Claim(HolderKey("slurm", "7", 95), 300),
+        ],
+        "gpu/b": [Claim(other, 4), Claim(None, 5)],
+    }
+    await registry.look()
+    assert registry.claims() == {
+        "gpu/a": (Claim(mine, 300, 1_000_000, allocated=True),),
+        "gpu/b": (Claim(other, 4), Claim(None, 5)),
+    }
+
+
+async def test_all_three_real_ways_together(tmp_path: Path) -> None:
+    """Prolog, cgroup, process, restart of the agent, epilog: one holder all the way."""
+    machine, spool = Machine(tmp_path), tmp_path / "marks"
+    machine.v2(0)
+    listed: dict[str, list[DeviceProcess]] = {}
+
+    def agent(
+        births: Mapping[str, Any] | None = None, known: Sequence[Mapping[str, Any]] = ()
+    ) -> tuple[HolderRegistry, CgroupHolders]:
+        cgroups = CgroupHolders(machine.procfs, machine.cgroupfs, machine.clock, remembered=births)
+        processes = ProcessHolders(lambda: listed, machine.procfs, machine.clock, cgroups.birth_ms)
+        marked = MarkHolders(spool, lambda: {0: "gpu/a"}, "boot-1")
+        return HolderRegistry([cgroups, processes, marked], known), cgroups
+
+    registry, cgroups = agent()
+    await registry.look()
+    prolog = start(1, "7", [0], user="alice")
+    marks.write(spool, msgspec.structs.replace(prolog, boot_id="boot-1"))
+    machine.job(f"{SCOPE}/job_7", 1_000)
+    machine.clock.now_ns += 61_000_000_000
+    machine.process(5, 1_020, f"/{SCOPE}/job_7/step_0")
+    listed["gpu/a"] = [DeviceProcess(5, 900_000)]
+    await registry.look()
+    key = HolderKey("slurm", "7", 10)
+    assert registry.infos()[key].labels == {"job_id": "7", "user": "alice"}
+    assert registry.claims()["gpu/a"] == (Claim(key, 900_000, 1_000_000, allocated=True),)
+    assert registry.claims()[CPUS] == (Claim(key, 1_000), Claim(None, 0))
+    kept = json.loads(json.dumps([cgroups.remember(), registry.remember()]))
+    await registry.close()
+    registry, _ = agent(*kept)
+    await registry.look()
+    assert list(registry.infos()) == [key]
+    marks.write(spool, msgspec.structs.replace(end(9, "7"), boot_id="boot-1"))
+    listed.clear()
+    machine.end(f"{SCOPE}/job_7")
+    machine.clock.now_ns += 61_000_000_000
+    await registry.look()
+    assert registry.infos() == {}
+    assert registry.claims() == {CPUS: (Claim(None, 0),)}
+    await registry.close()

@@ -86,7 +86,7 @@ class Judge:
         stretches = self._stretches.get((row.node, row.meter), ())
         unseen = sum(wave.energy_uj(s.to_ms) - wave.energy_uj(s.from_ms) for s in stretches)
         drawn = wave.energy_uj(self._end_ms) - wave.energy_uj(device.since_ms)
-        off = row.measured_uj + row.open_uj + unseen - drawn
+        off = row.measured_uj + unseen - drawn
         slack = device.chip.kind.peak_mw * EDGE_MS * (1 + len(stretches))
         if abs(off) > slack:
             yield f"{where}: books and unmeasured time are {off} µJ off what was drawn"

@@ -1,0 +1,187 @@
+"""A simulated fleet beside a real aggregator that answers over HTTP while it runs."""
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from wattkeeper.agent.transport import HttpTransport
+from wattkeeper.aggregator.config import AggregatorSettings
+from wattkeeper.aggregator.runtime import Aggregator
+from wattkeeper.ledger.queries.balance import balance
+from wattkeeper.ledger.queries.job import JobFilter, jobs
+from wattkeeper.ledger.workloads import record_workloads
+from wattkeeper.simulation.figures import JobFigure
+from wattkeeper.simulation.fleet import SECOND_MS, Fleet, Shape
+from wattkeeper.simulation.jobs import Job
+from wattkeeper.simulation.names import CLUSTER, SimulatedScheduler
+from wattkeeper.simulation.verify import judge_job
+
+_LEAD_MS = 6 * 3_600_000
+_LOOK_S = 2.0
+_TIMEOUT_S = 30.0
+_MARKER = "SIMULATED"
+_KEEP_MS = 600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """How the demonstration stands. `speed`: simulated seconds in a second, of late."""
+
+    now_ms: int
+    speed: float
+    watts: float
+    running: int
+    waiting: int
+    done: int
+    meters: int
+    residual_uj: int
+    coverage: float | None
+    example: str
+
+
+@dataclass(slots=True)
+class Demonstration:
+    """A fleet that runs `speed` times as fast as the clock on the wall, never into the future.
+
+    `lasts_ms` None: until it is stopped. Raises `StartError` where the aggregator cannot start,
+    ValueError where `folder` holds something else.
+    """
+
+    folder: Path
+    listen: str
+    nodes: int
+    gpus: int
+    seed: int
+    speed: float
+    lasts_ms: int | None
+    fleet: Fleet = field(init=False)
+    aggregator: Aggregator = field(init=False)
+    _books: tuple[int, int, float | None] = field(init=False, default=(0, 0, None))
+
+    def __post_init__(self) -> None:
+        wall_ms = time.time_ns() // 1_000_000
+        start_ms = wall_ms - (self.lasts_ms or _LEAD_MS)
+        clear(self.folder)
+        shape = Shape(self.nodes, self.gpus, start_ms, self.seed)
+        self.fleet = Fleet(
+            shape,
+            self.folder,
+            lambda _: HttpTransport(self.aggregator.url, None, _TIMEOUT_S),
+        )
+        settings = AggregatorSettings(
+            listen=self.listen,
+            data_dir=self.folder / "aggregator",
+            commit_interval=timedelta(seconds=1),
+        )
+        scheduler = SimulatedScheduler(self.fleet.cluster)
+        self.aggregator = Aggregator(settings, [scheduler], now_ms=lambda: self.fleet.time.now_ms)
+
+    async def run(self, stop: asyncio.Event, show: Callable[[Glimpse], None]) -> None:
+        """Run until the end or until `stop`; the aggregator still answers afterwards."""
+        await self.aggregator.start()
+        await self.fleet.start()
+        looking = asyncio.create_task(self._look(show))
+        try:
+            await self._pace(stop)
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+        await self.fleet.close()
+        await self.aggregator.commit()
+        known = SimulatedScheduler(self.fleet.cluster).known(0)
+        await asyncio.to_thread(record_workloads, self.aggregator.ledger, known)
+        await self._check()
+        show(self._glimpse(0.0))
+
+    async def close(self) -> None:
+        """Stop answering."""
+        await self.aggregator.stop()
+
+    async def compare(self, most: int) -> list[JobFigure]:
+        """Return ended jobs, some of every class, with their metered and their true energy."""
+        booked = await asyncio.to_thread(
+            jobs, self.aggregator.ledger, JobFilter(cluster=CLUSTER, limit=100_000)
+        )
+        by_id = {job.raw_id: job for job in booked}
+        by_class: dict[str, list[JobFigure]] = {}
+        for job in sorted(self._ended(), key=lambda job: job.start_ms - job.end_ms):
+            figure = judge_job(job, by_id, ())
+            by_class.setdefault(figure.kind, []).append(figure)
+        each = max(1, most // max(1, len(by_class)))
+        return [
+            figure
+            for kind in sorted(by_class)
+            for figure in by_class[kind][:: max(1, len(by_class[kind]) // each)][:each]
+        ]
+
+    def _ended(self) -> list[Job]:
+        return [job for job in self.fleet.cluster.jobs if not job.running]
+
+    async def _pace(self, stop: asyncio.Event) -> None:
+        loop = asyncio.get_running_loop()
+        time_ = self.fleet.time
+        end_ms = None if self.lasts_ms is None else time_.now_ms + self.lasts_ms
+        began_s, began_ms = loop.time(), time_.now_ms
+        while not stop.is_set() and (end_ms is None or time_.now_ms < end_ms):
+            due_ms = began_ms + round((loop.time() - began_s) * self.speed * 1000)
+            due_ms = min(due_ms, time.time_ns() // 1_000_000)
+            if time_.now_ms + SECOND_MS > due_ms:
+                await asyncio.sleep(0.01)
+                continue
+            await self.fleet.second()
+            if end_ms is None and time_.now_ms % _KEEP_MS == 0:
+                self.fleet.forget_before(time_.now_ms - _KEEP_MS)
+
+    async def _look(self, show: Callable[[Glimpse], None]) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            began_s, began_ms = loop.time(), self.fleet.time.now_ms
+            show(self._glimpse(0.0) if not self._books[0] else self._glimpse(self.speed))
+            await asyncio.sleep(_LOOK_S)
+            await self._check()
+            passed = (self.fleet.time.now_ms - began_ms) / 1000
+            show(self._glimpse(passed / (loop.time() - began_s)))
+
+    async def _check(self) -> None:
+        books = await asyncio.to_thread(balance, self.aggregator.ledger)
+        self._books = (len(books.meters), books.residual_uj, books.coverage)
+
+    def _glimpse(self, speed: float) -> Glimpse:
+        cluster = self.fleet.cluster
+        running = [job for job in cluster.jobs if job.running]
+        meters, residual_uj, coverage = self._books
+        known = [job for job in cluster.jobs if job.plan.gpus and not job.plan.array_id]
+        return Glimpse(
+            now_ms=self.fleet.time.now_ms,
+            speed=speed,
+            watts=self.fleet.watts(),
+            running=len(running),
+            waiting=cluster.pending(),
+            done=len(cluster.jobs) - len(running),
+            meters=meters,
+            residual_uj=residual_uj,
+            coverage=coverage,
+            example=max(known, key=lambda job: job.plan.lasts_ms).plan.job_id if known else "",
+        )
+
+
+def clear(folder: Path) -> None:
+    """Empty the demonstration's own folder; another run's books are not this one's.
+
+    Raises:
+        ValueError: the folder holds something that no demonstration has written.
+        OSError: it cannot be written.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    marker = folder / _MARKER
+    if not marker.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} holds other files; give the demo a folder of its own")
+    for part in ("nodes", "aggregator"):
+        if (folder / part).exists():
+            shutil.rmtree(folder / part)
+    marker.write_text("Everything in this folder is simulated. Nothing here was measured.\n")

@@ -49,7 +49,7 @@ def holder_accounts(
             numbered = connection.execute(
                 sa.select(journal.name, journal.id).where(journal.name.in_(chunk))
             )
-            bases = dict(numbered.tuples())
+            bases = {row.name: row.id for row in numbered}
             for name, number in wanted:
                 if name in bases:
                     ids[bases[name] << HOLDER_BITS | number] = (name, number)

@@ -62,8 +62,15 @@ class Energy:
             self.gpu_ms += ms
 
 
-def lives(connection: sa.Connection, where: "Sequence[sa.ColumnElement[bool]]") -> list[Life]:
-    """Return the workloads that match. The scheduler's times win over those of holders."""
+def lives(
+    connection: sa.Connection,
+    where: "Sequence[sa.ColumnElement[bool]]",
+    since_ms: int | None = None,
+) -> list[Life]:
+    """Return the workloads that match and were alive at or after `since_ms`.
+
+    The scheduler's times win over those of holders.
+    """
     workload, identity, holder = schema.workload.c, schema.identity.c, schema.holder.c
     query = (
         sa.select(

@@ -5,8 +5,8 @@ from dataclasses import replace as replaced
 import pytest
 import sqlalchemy as sa
 from msgspec.structs import replace
-
 from tests.ledger.books import SLOT, T0, WINDOW, Journal, Meter, holder
+
 from wattkeeper.delivery.wire import decode_record, encode_record
 from wattkeeper.ledger import schema
 from wattkeeper.ledger.intake import Intake

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from wattkeeper.ledger.pending import Row
-
 if TYPE_CHECKING:
     from sqlalchemy.sql.dml import UpdateBase
+
+Row = tuple[object, ...]
 
 CHUNK = 20_000
 """Rows per call, so that a commit's memory is bounded."""
@@ -43,6 +43,16 @@ def accumulate(
     keys = [column.name for column in table.primary_key]
     upsert = statement.on_conflict_do_update(index_elements=keys, set_=change)
     execute(connection, upsert, names, rows)
+
+
+def update(
+    connection: sa.Connection, table: sa.Table, columns: str, key: str, rows: Sequence[Row]
+) -> None:
+    """Set `columns` where `key` is the last value of each row."""
+    names = columns.split()
+    values: dict[str, object] = {name: sa.bindparam(f"new_{name}") for name in names}
+    statement = sa.update(table).where(table.c[key] == sa.bindparam("of_key")).values(values)
+    execute(connection, statement, [*(f"new_{name}" for name in names), "of_key"], rows)
 
 
 def execute(

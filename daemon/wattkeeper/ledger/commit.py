@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 
 from wattkeeper.ledger import bulk, schema
-from wattkeeper.ledger.pending import KIND_BITS, METER_BITS, Pending, Row
-from wattkeeper.ledger.runs import map_holders
+from wattkeeper.ledger.naming import map_holders
+from wattkeeper.ledger.pending import KIND_BITS, METER_BITS, Pending
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.grid import DAY_MS
 from wattkeeper.model.holder import FIRST_HOLDER
@@ -46,10 +46,10 @@ def _write_identities(connection: sa.Connection, pending: Pending) -> None:
 def _write_cells(connection: sa.Connection, pending: Pending, slot_ms: int) -> dict[int, int]:
     """Write postings and coverage with their daily sums; return when each holder was last seen."""
     seen: dict[int, int] = {}
-    postings: list[Row] = []
-    rollups: list[Row] = []
-    slots: list[Row] = []
-    days: list[Row] = []
+    postings: list[bulk.Row] = []
+    rollups: list[bulk.Row] = []
+    slots: list[bulk.Row] = []
+    days: list[bulk.Row] = []
     for key in sorted(pending.cells):
         cell = pending.cells[key]
         slot, meter = (key >> METER_BITS) * slot_ms, key & _METER_MASK
@@ -81,15 +81,8 @@ def _write_chain(connection: sa.Connection, pending: Pending) -> None:
 
 def _write_states(connection: sa.Connection, pending: Pending) -> None:
     columns = "first_ms end_ms boot_ms uj journal epoch points resume"
-    _update(connection, schema.meter, columns, list(pending.meters.values()))
+    bulk.update(connection, schema.meter, columns, "id", list(pending.meters.values()))
     columns = "seq hash meters holders epochs seen_ms"
-    _update(connection, schema.journal, columns, list(pending.journals.values()))
+    bulk.update(connection, schema.journal, columns, "id", list(pending.journals.values()))
     columns = "journal boot agent seen_ms skew_ms"
-    _update(connection, schema.node, columns, list(pending.nodes.values()))
-
-
-def _update(connection: sa.Connection, table: sa.Table, columns: str, rows: list[Row]) -> None:
-    names = columns.split()
-    values: dict[str, object] = {name: sa.bindparam(f"new_{name}") for name in names}
-    statement = sa.update(table).where(table.c.id == sa.bindparam("of_id")).values(values)
-    bulk.execute(connection, statement, [*(f"new_{name}" for name in names), "of_id"], rows)
+    bulk.update(connection, schema.node, columns, "id", list(pending.nodes.values()))

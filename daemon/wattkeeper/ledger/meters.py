@@ -1,7 +1,8 @@
 """One meter as the intake knows it: where its books end, and its chain of points."""
 
+from wattkeeper.ledger.bulk import Row
 from wattkeeper.ledger.journals import JournalBook
-from wattkeeper.ledger.pending import Pending, Row
+from wattkeeper.ledger.pending import Pending
 from wattkeeper.ledger.seal import seal
 from wattkeeper.model.window import EpochInfo
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from wattkeeper.ledger.bulk import Row
 from wattkeeper.ledger.journals import JournalBook
 from wattkeeper.model.holder import HolderInfo
 
@@ -9,8 +10,6 @@ METER_BITS = 32
 """A cell's key is the slot's index shifted by this, plus the meter's id."""
 KIND_BITS = 4
 """A posting's key is the holder's id shifted by this, plus method and split, two bits each."""
-
-Row = tuple[object, ...]
 
 
 class Cell:

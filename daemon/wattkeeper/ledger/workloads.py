@@ -1,19 +1,15 @@
-"""Holder -> workload: a map that changes as names arrive; postings never do."""
+"""The scheduler's word: holder -> workload is a map that changes; postings never do."""
 
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 
 from wattkeeper.ledger import schema
-from wattkeeper.ledger.runs import find_run, new_run
+from wattkeeper.ledger.runs import NAMES, WORDS, Key, Run, Runs
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.holder import MAX_LABEL
 from wattkeeper.schedulers.base import WorkloadInfo
 
-_WORDS = (
-    "cluster", "manager", "raw_id", "job_id", "account", "partition", "namespace", "owner_kind",
-    "owner_name", "array", "state",
-)  # fmt: skip
 _FOREVER_MS = 1 << 60
 
 
@@ -27,35 +23,13 @@ def record_workloads(ledger: Ledger, workloads: Sequence[WorkloadInfo]) -> None:
         LedgerError: the database does not take it.
 
     """
-    with ledger.writing() as connection:
-        for info in workloads:
-            _record(connection, info)
-
-
-def _record(connection: sa.Connection, info: WorkloadInfo) -> None:
-    words: dict[str, object] = {name: getattr(info, name)[:MAX_LABEL] for name in _WORDS}
-    user, name = info.user[:MAX_LABEL], info.name[:MAX_LABEL]
-    run = find_run(
-        connection,
-        str(words["cluster"]),
-        str(words["manager"]),
-        str(words["raw_id"]),
-        info.start_ms or 0,
-        _FOREVER_MS if info.end_ms is None else info.end_ms,
-    )
-    if run is None:
-        times = {"start_ms": info.start_ms, "end_ms": info.end_ms}
-        new_run(connection, {**words, **times}, user, name)
+    if not workloads:
         return
-    known = {name: word for name, word in words.items() if word}
-    known |= {"start_ms": info.start_ms} if info.start_ms is not None else {}
-    workload, identity = schema.workload, schema.identity
-    connection.execute(
-        sa.update(workload).where(workload.c.id == run).values(**known, end_ms=info.end_ms)
-    )
-    who = {key: text for key, text in (("user", user), ("name", name)) if text}
-    if who:
-        connection.execute(sa.update(identity).where(identity.c.workload == run).values(who))
+    with ledger.writing() as connection:
+        runs = Runs.load(connection, (_key(info) for info in workloads))
+        for info in workloads:
+            _record(runs, info)
+        runs.save()
 
 
 def erase_identity(ledger: Ledger, user: str) -> int:
@@ -64,3 +38,19 @@ def erase_identity(ledger: Ledger, user: str) -> int:
     with ledger.writing() as connection:
         change = sa.update(identity).where(identity.c.user == user).values(user="", name="")
         return connection.execute(change).rowcount
+
+
+def _key(info: WorkloadInfo) -> Key:
+    return info.cluster[:MAX_LABEL], info.manager[:MAX_LABEL], info.raw_id[:MAX_LABEL]
+
+
+def _record(runs: Runs, info: WorkloadInfo) -> None:
+    key = _key(info)
+    end_ms = _FOREVER_MS if info.end_ms is None else info.end_ms
+    run: Run = runs.find(key, info.start_ms or 0, end_ms) or runs.new(key)
+    words = {name: getattr(info, name)[:MAX_LABEL] for name in (*WORDS, *NAMES)}
+    run.say(words, replace=True)
+    start_ms = run.start_ms if info.start_ms is None else info.start_ms
+    if (run.start_ms, run.end_ms) != (start_ms, info.end_ms):
+        run.start_ms, run.end_ms = start_ms, info.end_ms
+        run.changed = True

@@ -1,0 +1,61 @@
+"""New holders find their workload at the commit that writes them."""
+
+from collections.abc import Mapping
+
+import sqlalchemy as sa
+
+from wattkeeper.ledger import bulk, schema
+from wattkeeper.ledger.runs import NAMES, WORDS, Key, Runs
+from wattkeeper.model.holder import MAX_LABEL, HolderInfo
+
+_LABELS = (*WORDS, *NAMES)
+
+
+def map_holders(
+    connection: sa.Connection,
+    new: Mapping[int, tuple[int, HolderInfo]],
+    seen: Mapping[int, int],
+) -> None:
+    """Write until when each holder was seen, and new holders with their workloads.
+
+    `new`: (node, what it is) by the holder's id; `seen`: UTC milliseconds by the holder's id.
+    """
+    _see(connection, {number: at_ms for number, at_ms in seen.items() if number not in new})
+    if not new:
+        return
+    clusters = {
+        row.id: row.cluster
+        for row in connection.execute(sa.select(schema.node.c.id, schema.node.c.cluster))
+    }
+    keys = {number: _key(clusters[node], info) for number, (node, info) in new.items()}
+    runs = Runs.load(connection, keys.values())
+    rows: list[bulk.Row] = []
+    for number, (node, info) in sorted(
+        new.items(), key=lambda item: (item[1][1].birth_ms, item[0])
+    ):
+        key, born_ms = keys[number], info.birth_ms
+        seen_ms = max(seen.get(number, 0), born_ms)
+        run = runs.find(key, born_ms, seen_ms) or runs.new(key)
+        run.live(born_ms, seen_ms)
+        labels = {name: info.labels[name][:MAX_LABEL] for name in _LABELS if name in info.labels}
+        run.say(labels, replace=False)
+        rows.append((number, node, key[1], key[2], born_ms, seen_ms, run.id))
+    runs.save()
+    columns = "id node manager raw_id birth_ms seen_ms workload"
+    bulk.insert(connection, schema.holder, columns, rows)
+
+
+def _key(cluster: str, info: HolderInfo) -> Key:
+    return cluster, info.manager[:MAX_LABEL], info.raw_id[:MAX_LABEL]
+
+
+def _see(connection: sa.Connection, seen: Mapping[int, int]) -> None:
+    holder = schema.holder
+    at_ms: sa.BindParameter[int] = sa.bindparam("at_ms")
+    statement = (
+        sa.update(holder)
+        .where(holder.c.id == sa.bindparam("of_id"), holder.c.seen_ms < sa.bindparam("than_ms"))
+        .values(seen_ms=at_ms)
+    )
+    rows = [(at, number, at) for number, at in sorted(seen.items())]
+    bulk.execute(connection, statement, ["at_ms", "of_id", "than_ms"], rows)

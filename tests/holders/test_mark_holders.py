@@ -174,15 +174,21 @@ async def test_half_written_by_a_dead_writer(tmp_path: Path) -> None:
     assert names_in(tmp_path) == [".young.json.aa"]
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"boot_id": 5}', "[1]"])
-async def test_torn_state_is_put_aside(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{}", b'{"boot_id": 5}', b"[1]", b'{"boot_id": "\xff"}', b'{"x":' + b"[" * 20_000],
+    ids=["empty", "missing", "type", "list", "utf-8", "deep"],
+)
+async def test_torn_state_is_put_aside(tmp_path: Path, content: bytes) -> None:
     """An unreadable open.json costs the open holds, visibly, and nothing else."""
-    (tmp_path / "open.json").write_text(content)
+    (tmp_path / "open.json").write_bytes(content)
+    (tmp_path / "mark.json").write_bytes(content)
     marks.write(tmp_path, start(1))
     holders = holders_of(tmp_path)
     await holders.look()
     assert list(holders.claims()) == ["gpu/GPU-a"]
     assert holders.findings()[1].subject == "marks/bad"
+    assert holders.findings()[1].detail.startswith("2 files")
 
 
 async def test_full_disk_keeps_the_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,3 +230,20 @@ async def test_ignored_marks_are_counted(tmp_path: Path) -> None:
     holders = holders_of(tmp_path)
     await holders.look()
     assert holders.findings()[0].detail == "0 open holds, 1 end_only"
+
+
+async def test_peeking_changes_nothing(tmp_path: Path) -> None:
+    """Doctor sees what the agent would see, and leaves every file to the agent."""
+    nowhere = MarkHolders(tmp_path / "none", lambda: GPUS, "b", peek=True)
+    await nowhere.look()
+    assert nowhere.findings()[0].state == State.OK
+    assert names_in(tmp_path) == []
+    marks.write(tmp_path, start(1))
+    litter(tmp_path, 1)
+    (tmp_path / "open.json").write_text("torn")
+    before = names_in(tmp_path)
+    peeking = MarkHolders(tmp_path, lambda: GPUS, "b", peek=True)
+    for _ in range(2):
+        await peeking.look()
+    assert list(peeking.claims()) == ["gpu/GPU-a"]
+    assert names_in(tmp_path) == before

@@ -43,15 +43,22 @@ class MarkHolders:
     indices (PCI order), empty while it is not known. Open holds survive a restart in
     `open.json`, written before the marks that made them are deleted. A hold still open at two
     looks is the same run exactly if its `HolderKey` is equal; what began *and* ended in between,
-    also while no agent ran, is in `since()`.
+    also while no agent ran, is in `since()`. With `peek` nothing on disk is changed: for whoever
+    looks beside a running agent.
     """
 
     name = "marks"
 
     def __init__(
-        self, spool: Path, gpus_by_index: Callable[[], Mapping[int, str]], boot_id: str
+        self,
+        spool: Path,
+        gpus_by_index: Callable[[], Mapping[int, str]],
+        boot_id: str,
+        *,
+        peek: bool = False,
     ) -> None:
         self._spool = spool
+        self._peek = peek
         self._gpus_by_index = gpus_by_index
         self._boot_id = boot_id
         self._book: MarkBook | None = None
@@ -121,7 +128,6 @@ class MarkHolders:
     def _look(self) -> None:
         with self._lock:
             try:
-                self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
                 if self._book is None:
                     self._tidy()
                     self._book = MarkBook(self._boot_id, self._read_open())
@@ -139,28 +145,39 @@ class MarkHolders:
             return msgspec.json.decode(file.read_bytes(), type=Saved)
         except FileNotFoundError:
             return None
-        except msgspec.MsgspecError as error:
+        except (ValueError, RecursionError) as error:
             self._put_aside(file, str(error))
             return None
 
     def _drain(self, book: MarkBook) -> None:
         found: dict[Path, marks.Mark] = {}
-        for file in sorted(self._spool.iterdir()):
+        for file in self._files():
             if file.name.startswith(".") or file.name in (_OPEN, _BAD):
                 continue
             try:
                 found[file] = marks.read(file)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 self._put_aside(file, str(error))
+            except FileNotFoundError:
+                continue  # the agent beside whom we peek has taken it in
         if not found:
             return
         self._edges.extend(book.apply(found.values()))
+        if self._peek:
+            return
         # If this fails the marks stay and are applied once more, which changes nothing.
         marks.write_durably(self._spool / _OPEN, msgspec.json.encode(book.saved()))
         for file in found:
             file.unlink(missing_ok=True)
 
+    def _files(self) -> list[Path]:
+        if self._peek and not self._spool.exists():
+            return []
+        return sorted(self._spool.iterdir())
+
     def _put_aside(self, file: Path, reason: str) -> None:
+        if self._peek:
+            return
         aside = self._spool / _BAD
         aside.mkdir(mode=0o700, exist_ok=True)
         file.rename(aside / f"{file.name[:200]}.{self._bad:06d}")
@@ -172,10 +189,13 @@ class MarkHolders:
         self._bad += 1
 
     def _tidy(self) -> None:
-        """Count what was put aside, and delete marks whose writer died half-way long ago."""
+        """Count what was put aside, make the spool, delete marks given up half-way long ago."""
         with contextlib.suppress(FileNotFoundError):
             self._bad = sum(1 for _ in (self._spool / _BAD).iterdir())
             self._bad_reason = "left from before"
+        if self._peek:
+            return
+        self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         for half in self._spool.glob(".*"):
             if half.lstat().st_mtime < time.time() - _HALF_WRITTEN_S:
                 half.unlink(missing_ok=True)

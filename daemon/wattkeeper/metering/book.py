@@ -22,6 +22,9 @@ _PJ_PER_UJ = 1_000_000
 _LEARN_NS = 5_000_000_000
 """A window with less metered time says nothing about the power at rest."""
 
+_SLACK_MS = 500
+"""What the labels of one instant may differ by while the clock is slewed."""
+
 Claims = tuple[Claim, ...] | None
 """Who holds a meter; None: nobody knows, the energy goes to `gap`."""
 
@@ -75,6 +78,7 @@ class BookState(msgspec.Struct):
     booked. `point`: the last one written. `claims`: who held the meter when last seen.
     `booked_uj`: all energy since the journal began; it never falls. `rest_mw`: least mean power
     of a window. `owed_uj`: on a host meter, component energy that it has not covered yet.
+    `offset_ms`: UTC minus boot time by which `upto_ms` was labelled.
     """
 
     number: int
@@ -91,6 +95,7 @@ class BookState(msgspec.Struct):
     throttled_ms: int | None = None
     owed_uj: int = 0
     last: Window | None = None
+    offset_ms: int = 0
 
 
 @dataclass(slots=True)
@@ -116,20 +121,25 @@ class Book:
         if state.epoch:
             self._close(state.upto_ms)
             self._point(state.upto_ms)
-            at_ms = state.upto_ms if step.gapless else max(at_ms, state.upto_ms)
-            if at_ms != state.upto_ms:
+            if step.gapless or state.upto_ms - _SLACK_MS < at_ms < state.upto_ms:
+                at_ms = state.upto_ms
+            # Further back: the node came up with a clock that is behind.
+            if at_ms > state.upto_ms:
                 self.out.append(
                     Unmeasured(
                         state.number, state.upto_ms, at_ms, at_ms - self.offset_ms, step.reason
                     )
                 )
         state.epoch, state.method = self.numbers.epoch(step.epoch), step.method
-        state.count_uj, state.upto_ms = step.total_uj, at_ms
+        state.count_uj, state.upto_ms, state.offset_ms = step.total_uj, at_ms, self.offset_ms
+        if not step.gapless:
+            state.owed_uj = 0
         self._point(at_ms)
 
     def advance(self, step: Advance, to_ms: int, reading: Reading) -> None:
         """Book an interval that ends at the UTC label `to_ms`."""
         state, ruling = self.state, self.ruling
+        state.offset_ms = self.offset_ms
         to_ms = max(to_ms, state.upto_ms)
         if to_ms - state.upto_ms > ruling.window_ms * 3 // 2:
             self._recover(step, to_ms)
@@ -152,7 +162,7 @@ class Book:
             self._close(state.upto_ms)
             self._point(state.upto_ms)
             state.upto_ms += offset_ms - self.offset_ms
-        self.offset_ms = offset_ms
+        self.offset_ms = state.offset_ms = offset_ms
         if state.epoch:
             self._point(state.upto_ms)
 

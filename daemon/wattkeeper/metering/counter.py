@@ -155,8 +155,8 @@ class Counter:
         if self._identity.epoch(spec, state.method, state.resets) != state.epoch:
             same_boot = state.epoch.boot == self._identity.boot
             return self._renew(reading, spec, "driver reloaded" if same_boot else "rebooted", 0)
-        if reading.boot_ns <= state.boot_ns:
-            return []
+        if reading.boot_ns <= self._seen_ns:
+            return []  # an answer given twice confirms nothing
         unbroken = self._integrate(reading)
         if state.method is Method.COUNTER and spec.method is not Method.COUNTER:
             return self._renew(reading, spec, "counter no longer offered", state.resets + 1)
@@ -166,11 +166,19 @@ class Counter:
             return self._by_counter(reading, Sight(reading.energy_uj, reading.boot_ns), spec)
         if reading.power_mw is None:
             return []
-        if spec.method is Method.COUNTER and self._believable(reading, spec):
-            return self._leave_quarantine(reading, spec)
+        believed = spec.method is Method.COUNTER and self._believable(reading, spec)
         if not unbroken:
-            return self._renew(reading, spec, "power samples too far apart", state.resets + 1)
+            return self._bridge(spec)
+        if believed:
+            return self._leave_quarantine(reading, spec)
         return [self._advance_integrated()]
+
+    @property
+    def _seen_ns(self) -> int:
+        """When the newest value was taken, believed or not."""
+        state = self.state
+        suspect_ns = state.suspect.boot_ns if state.suspect is not None else 0
+        return max(state.boot_ns, state.power_ns, suspect_ns)
 
     @property
     def crosscheck(self) -> float | None:
@@ -226,9 +234,9 @@ class Counter:
             reason = "counter could have wrapped unseen"
             return self._renew(reading, spec, reason, state.resets + 1)
         if _plausible(last, now, spec):
+            state.quarantine, state.suspect = "", None
             if _delta(last, now, spec) == 0 and state.power_pj > 0:
                 return self._standing_still(reading, spec)
-            state.quarantine, state.suspect = "", None
             return [self._advance_counted(now, spec)]
         if state.suspect is not None and _plausible(state.suspect, now, spec):
             return self._confirm(state.suspect, now, spec)
@@ -253,6 +261,8 @@ class Counter:
             state.checked_uj += delta
             state.checked_power_uj += state.power_pj // _PJ_PER_UJ
         state.power_pj = 0
+        if state.power_ns != now.boot_ns:
+            state.power_mw = None  # its next trapezoid would begin before this value
         state.raw_uj, state.boot_ns = now.raw_uj, now.boot_ns
         state.total_uj += delta
         return Advance(last.boot_ns, now.boot_ns, delta, state.total_uj)
@@ -287,7 +297,18 @@ class Counter:
         self._new_epoch(spec, Method.INTEGRATED, 0, max(until_ns, state.power_from_ns))
         state.raw_uj = raw_uj
         gapless = state.boot_ns == until_ns
-        return [self._break(until_ns, reason, gapless=gapless), self._advance_integrated()]
+        begun: list[Step] = [self._break(until_ns, reason, gapless=gapless)]
+        return begun if state.power_ns == state.boot_ns else [*begun, self._advance_integrated()]
+
+    def _bridge(self, spec: MeterSpec) -> list[Step]:
+        """Begin another integrated epoch at this reading: power was not seen for too long."""
+        state = self.state
+        until_ns, raw_uj, suspect, trusted = (
+            state.boot_ns, state.raw_uj, state.suspect, state.trusted,
+        )  # fmt: skip
+        self._new_epoch(spec, Method.INTEGRATED, 0, state.power_ns)
+        state.raw_uj, state.suspect, state.trusted = raw_uj, suspect, trusted
+        return [self._break(until_ns, "power samples too far apart")]
 
     def _believable(self, reading: Reading, spec: MeterSpec) -> bool:
         """Tell whether a quarantined counter has advanced plausibly often enough."""

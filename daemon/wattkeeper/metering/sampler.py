@@ -54,7 +54,7 @@ class Sampler:
         self._remembered = dict(states)
         self._max_gap_ns = max_gap_ns
         self._log = log
-        self._offset_ms: int | None = None
+        self._offset_ms = _last_offset(states.values(), identity)
         self._out: list[Record] = []
 
     def step(
@@ -136,6 +136,10 @@ class Sampler:
         )
         counter = None
         if state.counter is not None:
+            same_boot = state.counter.epoch.boot == self._identity.boot
+            if same_boot and abs(state.offset_ms - self._offset_ms) >= _CLOCK_STEP_MS:
+                book.offset_ms = state.offset_ms
+                book.step_clock(self._offset_ms)
             counter = Counter(state.counter, self._identity, self._max_gap_ns)
             book.timeline = [(0, state.claims)]
         return Metered(spec, book, counter)
@@ -204,6 +208,16 @@ class Sampler:
     def _label(self, boot_ns: int) -> int:
         assert self._offset_ms is not None
         return boot_ns // NS_PER_MS + self._offset_ms
+
+
+def _last_offset(states: Iterable[BookState], identity: Identity) -> int | None:
+    """Return UTC minus boot time as last kept in this boot, None if this is its first run."""
+    kept = [
+        (state.counter.boot_ns, state.offset_ms)
+        for state in states
+        if state.counter is not None and state.counter.epoch.boot == identity.boot
+    ]
+    return max(kept)[1] if kept else None
 
 
 def _claims_on(spec: MeterSpec, claims: Mapping[str, Sequence[Claim]]) -> tuple[Claim, ...]:

@@ -406,6 +406,15 @@ int nvmlDeviceGetPerformanceState(Device d, unsigned *out) { LOOK_UP(d, INFO); *
 int nvmlDeviceGetPersistenceMode(Device d, unsigned *out) { LOOK_UP(d, INFO); *out = 1; return OK; }
 int nvmlDeviceGetComputeMode(Device d, unsigned *out) { LOOK_UP(d, INFO); *out = 0; return OK; }
 
+/* What the tools ask and a data-centre GPU does not offer. */
+#define NOT_OFFERED(name) int name(Device d) { LOOK_UP(d, INFO); return NOT_SUPPORTED; }
+NOT_OFFERED(nvmlDeviceGetDisplayActive)
+NOT_OFFERED(nvmlDeviceGetDisplayMode)
+NOT_OFFERED(nvmlDeviceGetDriverModel)
+NOT_OFFERED(nvmlDeviceGetDriverModel_v2)
+NOT_OFFERED(nvmlDeviceGetTotalEccErrors)
+NOT_OFFERED(nvmlDeviceGetBAR1MemoryInfo)
+
 /* ---- processes ---- */
 
 int nvmlDeviceGetComputeRunningProcesses_v3(Device d, unsigned *count, Process *out) {

@@ -85,6 +85,7 @@ def test_nvitop(environment: dict[str, str]) -> None:
     assert "610.43.02" in done.stdout
     assert done.stdout.count("H100") == 2
     assert str(os.getpid()) in done.stdout
+    assert "FunctionNotFound" not in done.stderr
 
 
 @pytest.fixture
@@ -120,5 +121,5 @@ def scrape(address: str, wanted: str) -> str:
 
 def test_nvitop_exporter(exporter: str) -> None:
     """The exporter serves the power of both GPUs."""
-    text = scrape(exporter, "gpu_power_usage")
-    assert len({line for line in text.splitlines() if line.startswith("gpu_power_usage{")}) == 2
+    text = scrape(exporter, "gpu_power_usage_W{")
+    assert text.count("\ngpu_power_usage_W{") == 2

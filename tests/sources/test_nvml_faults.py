@@ -236,6 +236,40 @@ async def test_killed_child(bench: Bench) -> None:
     assert {spec.load for spec in bench.source.meters()} == {"610.43.02"}
 
 
+async def test_stopped_child(bench: Bench) -> None:
+    """A child that answers nothing at all makes its GPUs stale, and is given up after a while."""
+    await bench.source.start()
+    (pid,) = child_pids()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert await bench.read() == {}
+        assert bench.states() == [State.STALE] * 4
+        assert str(pid) in bench.finding(0).detail
+        await bench.read_until(lambda found: len(found) == 4)
+        assert len(child_pids()) == 2
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await bench.read_until(lambda _: pid not in child_pids())
+
+
+async def test_reading_between_two_ticks(bench: Bench) -> None:
+    """Reads that overlap, as a mark and a tick do, all get their answer."""
+    await bench.source.start()
+    reads = await asyncio.gather(*(bench.read() for _ in range(5)))
+    assert [set(readings) for readings in reads] == [{0, 1, 2, 3}] * 5
+    assert len({readings[0].boot_ns for readings in reads}) == 5
+
+
+async def test_closed_while_starting(bench: Bench) -> None:
+    """Closing in the middle of a start leaves no process behind."""
+    starting = asyncio.ensure_future(bench.source.start())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    await bench.source.close()
+    await starting
+    assert child_pids(dead=True) == []
+
+
 @pytest.mark.parametrize(
     ("code", "state", "fix"),
     [

@@ -110,15 +110,18 @@ class NvmlSource:
         """Return what answered in time; sees to a sick child besides, without waiting for it."""
         self._come_back()
         self._see_to_child()
-        child = self._child
-        if child is None:
-            return []
-        answers = await child.ask(deadline_s)
-        if child is not self._child:
-            return []
+        while (child := self._child) is not None:
+            answers = await child.ask(deadline_s)
+            if child is self._child:
+                return self._take(child, answers)
+            # It was replaced meanwhile: its successor is asked, so that no tick is lost.
+        return []
+
+    def _take(self, child: Child, answers: Sequence[GpuAnswer] | None) -> Sequence[Reading]:
         if answers is None:
             call = "the process" if child.alive else "a process that has ended"
-            self._mark_all(State.STALE, f"no answer from {call} (pid {child.pid})")
+            detail = f"no answer from {call} (pid {child.pid})"
+            self._gpus.all_are(State.STALE, detail, but=self._still_released())
             return []
         readings = self._gpus.learn(answers, self._released)
         if self._gpus.answering:
@@ -142,20 +145,25 @@ class NvmlSource:
         self._released[uuid] = _now() + for_s
         old = self._child
         if not self._all_released():
-            await self._replace(force=True)
+            self._replacing = asyncio.create_task(self._replace(force=True))
+            await self._replacing
         if self._child is old and old is not None:
-            self._retire()
-        self._mark_all(State.RELEASED, f"released for {for_s:g} s", only=uuid)
-        for child in list(self._leaving):
+            self._drop("closed for a release")
+        if uuid is None:
+            self._gpus.all_are(State.RELEASED, f"released for {for_s:g} s")
+        else:
+            self._gpus.one_is(uuid, State.RELEASED, f"released for {for_s:g} s")
+        for child in [child for child in self._leaving if not child.alive]:
             if not await child.ended(self._patience.end_s):
-                raise TimeoutError(f"process {child.pid} hangs in the driver and keeps it")
+                raise TimeoutError(f"process {child.pid} hangs in the driver and keeps it open")
 
     async def close(self) -> None:
         """Let the child go; one that hangs in the driver is left behind."""
         await self._stop_replacing()
         self._retire()
         within_s = min(1.0, self._patience.end_s)
-        _LEFT_BEHIND.extend([c for c in self._leaving if not await c.ended(within_s)])
+        await asyncio.gather(*(child.ended(within_s) for child in self._leaving))
+        _LEFT_BEHIND[:] = [child for child in (*_LEFT_BEHIND, *self._leaving) if not child.gone]
         self._leaving.clear()
 
     # -- the life of children ----------------------------------------------------------------
@@ -166,7 +174,7 @@ class NvmlSource:
             return
         now = _now()
         if self._child is not None and not self._child.alive:
-            self._retire()
+            self._drop("the process that read it has ended")
         silent = now - self._last_word > self._patience.silent_s
         if self._child is not None and not (self._ailing() or silent or self._force):
             if now - self._adopted_at > self._patience.steady_s:
@@ -252,12 +260,18 @@ class NvmlSource:
             self._leaving.append(self._child)
             self._child = None
 
+    def _drop(self, detail: str) -> None:
+        """Let the child go without a successor: nothing answers until there is one."""
+        self._retire()
+        self._gpus.all_are(State.STALE, detail, but=self._still_released())
+
     def _fail(self, problem: Finding) -> None:
         """Note why there is no new child; an old one of which nothing answers goes, too."""
         self._problem = problem
         if self._gpus.healthy == 0 and (self._child is None or self._gpus.answering):
             self._retire()
-            self._mark_all(problem.state, problem.detail, problem.fix)
+            released = self._still_released()
+            self._gpus.all_are(problem.state, problem.detail, problem.fix, but=released)
 
     async def _stop_replacing(self) -> None:
         if self._replacing is not None:
@@ -296,9 +310,6 @@ class NvmlSource:
 
     # -- states --------------------------------------------------------------------------------
 
-    def _mark_all(self, state: State, detail: str, fix: str = "", only: str | None = None) -> None:
-        self._gpus.all_are(state, detail, fix, only)
-
     def _own_finding(self) -> Finding:
         if self._all_released():
             left = max(self._released.values()) - _now()
@@ -306,7 +317,9 @@ class NvmlSource:
         if self._child is None or (self._problem is not None and not self._gpus.healthy):
             waiting = Finding(self.name, State.STALE, "waiting for the driver")
             return self._problem or waiting
-        detail = f"{self._gpus.healthy} of {len(self._gpus)} GPUs answer"
+        detail = (
+            f"driver {self._gpus.driver}: {self._gpus.healthy} of {len(self._gpus)} GPUs answer"
+        )
         if self._gpus.healthy:
             return Finding(self.name, State.OK, detail)
         states = {finding.state for finding in self._gpus.findings()}

@@ -49,17 +49,21 @@ class Gpus:
     """What the children said of the GPUs. `driver` and `load` belong to the present child."""
 
     def __init__(self) -> None:
-        self.healthy = 0
         self.answering = False
         self.missing = False
         self._gpus: dict[str, _Gpu] = {}
-        self._driver = ""
+        self.driver = ""
         self._load = ""
         self._specs: list[MeterSpec] | None = None
 
     def begin(self, driver: str, load: str) -> None:
         """A new child speaks from now on, of this load of the driver."""
-        self._driver, self._load, self._specs = driver, load, None
+        self.driver, self._load, self._specs = driver, load, None
+
+    @property
+    def healthy(self) -> int:
+        """How many GPUs answered last time they were asked."""
+        return sum(gpu.finding.state is State.OK for gpu in self._gpus.values())
 
     def __len__(self) -> int:
         return len(self._gpus)
@@ -86,7 +90,7 @@ class Gpus:
         if self._specs is None:
             ordered = sorted(self._gpus.values(), key=lambda gpu: gpu.board.pci_bus_id)
             self._specs = [
-                meter_spec(gpu.board, i, self._driver, self._load, mig=gpu.mig)
+                meter_spec(gpu.board, i, self.driver, self._load, mig=gpu.mig)
                 for i, gpu in enumerate(ordered)
             ]
         return self._specs
@@ -123,17 +127,21 @@ class Gpus:
             if taken is not None:
                 readings.append(taken)
         self._note_missing(seen, strangers)
-        self.healthy = sum(gpu.finding.state is State.OK for gpu in self._gpus.values())
         self.answering = any(answer.stuck_s is None for answer in answers)
         return readings
 
-    def all_are(self, state: State, detail: str, fix: str = "", only: str | None = None) -> None:
-        """Put all GPUs, or only the one of this UUID, into a state."""
-        for uuid, gpu in self._gpus.items():
-            if only in (None, uuid):
-                gpu.finding = Finding(meter_name(uuid), state, detail, fix)
-        self.answering = self.answering and only is not None
-        self.healthy = sum(gpu.finding.state is State.OK for gpu in self._gpus.values())
+    def all_are(
+        self, state: State, detail: str, fix: str = "", but: Collection[str | None] = ()
+    ) -> None:
+        """Put all GPUs but these UUIDs into a state."""
+        for uuid in self._gpus:
+            if uuid not in but:
+                self.one_is(uuid, state, detail, fix)
+        self.answering = False
+
+    def one_is(self, uuid: str, state: State, detail: str, fix: str = "") -> None:
+        """Put one GPU into a state."""
+        self._gpus[uuid].finding = Finding(meter_name(uuid), state, detail, fix)
 
     def _identify(self, answer: GpuAnswer) -> str | None:
         board = answer.board

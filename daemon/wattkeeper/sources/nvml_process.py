@@ -32,6 +32,7 @@ class Child(asyncio.Protocol):
         self._process: subprocess.Popen[bytes] | None = None
         self._answer: asyncio.Future[list[GpuAnswer]] | None = None
         self._transport: asyncio.Transport | None = None
+        self._one_at_a_time = asyncio.Lock()
         self._rest = b""
         self._seq = 0
 
@@ -71,7 +72,14 @@ class Child(asyncio.Protocol):
         return self._process.pid if self._process is not None else None
 
     async def ask(self, deadline_s: float) -> list[GpuAnswer] | None:
-        """Return what every GPU answers, None if the child as a whole gave none in time."""
+        """Return what every GPU answers, None if the child as a whole gave none in time.
+
+        May be called again meanwhile (a mark reads between two ticks): that one waits its turn.
+        """
+        async with self._one_at_a_time:
+            return await self._exchange(deadline_s)
+
+    async def _exchange(self, deadline_s: float) -> list[GpuAnswer] | None:
         if not self.alive or self._transport is None:
             return None
         self._seq += 1

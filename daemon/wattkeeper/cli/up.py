@@ -1,8 +1,11 @@
 """`wattkeeper up`."""
 
 import asyncio
+import contextlib
 import logging
 import os
+from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,15 @@ from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.cli.agent import Agent
 from wattkeeper.cli.command import Command, CommandError
 from wattkeeper.settings import load
+from wattkeeper.values import host_port
 
 _NO_METER = """\
 No power meter is seen on this machine: no NVIDIA driver, no RAPL, no Grace or host sensor
-(`wattkeeper doctor` says why, and what to do). Instead you see a SIMULATED fleet: the real agents
-and the real aggregator on simulated devices, with books of their own in their own folder.
+(`wattkeeper doctor` says why, and what to do). Instead you see a SIMULATED fleet for a moment: the
+real agents and the real aggregator on devices that are computed, with books of their own.
 """
+_DEMO = timedelta(minutes=20)
+"""Simulated time; at the demo's speed, 20 seconds."""
 
 
 class Up(Command):
@@ -41,7 +47,7 @@ class Up(Command):
 
         agent, aggregator = self._settings()
         if not asyncio.run(_has_meter(agent)):
-            return _demo()
+            return self._demo()
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 
         async def serve(stop: asyncio.Event) -> None:
@@ -62,21 +68,30 @@ class Up(Command):
             for name in ("agent", "aggregator")
         ]
         aggregator = load(AggregatorSettings, program="aggregator", overrides=folders[1])
-        host, _, port = aggregator.listen.rpartition(":")
-        near = "127.0.0.1" if host in {"", "0.0.0.0", "[::]"} else host
         token = aggregator.token.get_secret_value() if aggregator.token else None
-        delivery = {"url": f"http://{near}:{port}"} | ({"token": token} if token else {})
+        delivery = {"url": _near(aggregator.listen)} | ({"token": token} if token else {})
         agent = load(
             AgentSettings, program="agent", overrides=folders[0] | {"aggregator": delivery}
         )
         return agent, aggregator
 
+    def _demo(self) -> int:
+        from wattkeeper.cli.demo import Demo
 
-def _demo() -> int:
-    from wattkeeper.cli.demo import Demo
+        print(_NO_METER, flush=True)
+        folder: dict[str, Any] = (
+            {} if self.data_dir is None else {"data_dir": self.data_dir / "demo"}
+        )
+        return Demo(duration=_DEMO, **folder).run()
 
-    print(_NO_METER, flush=True)
-    return Demo().run()
+
+def _near(listen: str) -> str:
+    """Return the URL by which this machine reaches what listens at an address."""
+    host, port = host_port(listen)
+    with contextlib.suppress(ValueError):  # a name, not an address
+        if ip_address(host).is_unspecified:
+            host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 async def _has_meter(settings: AgentSettings) -> bool:

@@ -270,6 +270,29 @@ async def test_closed_while_starting(bench: Bench) -> None:
     assert child_pids(dead=True) == []
 
 
+async def test_dead_child_is_not_ok(bench: Bench) -> None:
+    """From the tick that finds the child dead until the next one reads, no GPU is called ok."""
+    bench.source = bench.build(replace(QUICK, retry_s=60))
+    await bench.source.start()
+    (pid,) = child_pids()
+    os.kill(pid, signal.SIGKILL)
+    await bench.read_until(lambda found: not found)
+    assert bench.states() == [State.STALE] * 4
+    assert bench.finding().state == State.STALE
+    assert bench.source.processes() == {}
+
+
+async def test_garbage_from_the_child(bench: Bench) -> None:
+    """What is no line of ours ends the child's service, and another one takes over."""
+    await bench.source.start()
+    child = bench.source._child
+    assert child is not None
+    child.data_received(b'{"seq": 1, "gpus": [{"place"\n')
+    assert not child.alive
+    await bench.read_until(lambda found: len(found) == 4)
+    assert bench.source._child is not child
+
+
 @pytest.mark.parametrize(
     ("code", "state", "fix"),
     [

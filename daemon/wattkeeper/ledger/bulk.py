@@ -1,6 +1,6 @@
 """Many rows in one statement, without SQLAlchemy's work on every row."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ CHUNK = 20_000
 """Rows per call, so that a commit's memory is bounded."""
 
 
-def insert(connection: sa.Connection, table: sa.Table, columns: str, rows: Sequence[Row]) -> None:
+def insert(connection: sa.Connection, table: sa.Table, columns: str, rows: Iterable[Row]) -> None:
     """Insert rows whose values stand in the order of `columns` (names between spaces)."""
     names = columns.split()
     execute(connection, sa.insert(table).values({n: sa.bindparam(n) for n in names}), names, rows)
@@ -27,7 +27,7 @@ def accumulate(
     table: sa.Table,
     sums: Sequence[str],
     greatest: Sequence[str],
-    rows: Sequence[Row],
+    rows: Iterable[Row],
 ) -> None:
     """Add rows to those with the same primary key: `sums` are added, of `greatest` the most stays.
 
@@ -46,7 +46,7 @@ def accumulate(
 
 
 def update(
-    connection: sa.Connection, table: sa.Table, columns: str, key: str, rows: Sequence[Row]
+    connection: sa.Connection, table: sa.Table, columns: str, key: str, rows: Iterable[Row]
 ) -> None:
     """Set `columns` where `key` is the last value of each row."""
     names = columns.split()
@@ -56,21 +56,17 @@ def update(
 
 
 def execute(
-    connection: sa.Connection, statement: "UpdateBase", names: Sequence[str], rows: Sequence[Row]
+    connection: sa.Connection, statement: "UpdateBase", names: Sequence[str], rows: Iterable[Row]
 ) -> None:
     """Run a statement once per row; `names` are its parameters in the order of a row's values."""
-    if not rows:
-        return
     compiled = statement.compile(dialect=connection.dialect)
     sql = str(compiled)
-    if compiled.positiontup is None:
-        for row in rows:
-            connection.exec_driver_sql(sql, dict(zip(names, row, strict=True)))
-        return
-    order = [names.index(name) for name in compiled.positiontup]
-    ordered = (
-        rows if order == list(range(len(names))) else [tuple(r[i] for i in order) for r in rows]
-    )
-    source = iter(ordered)
+    source = iter(rows)
     while chunk := list(islice(source, CHUNK)):
+        if compiled.positiontup is None:
+            connection.exec_driver_sql(sql, [dict(zip(names, row, strict=True)) for row in chunk])
+            continue
+        order = [names.index(name) for name in compiled.positiontup]
+        if order != list(range(len(names))):
+            chunk = [tuple(row[i] for i in order) for row in chunk]
         connection.exec_driver_sql(sql, chunk)

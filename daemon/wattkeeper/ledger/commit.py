@@ -1,15 +1,16 @@
 """One commit: everything that was taken goes to disk together, or nothing does."""
 
+from collections.abc import Iterator
+from itertools import islice
+
 import sqlalchemy as sa
 
 from wattkeeper.ledger import bulk, schema
-from wattkeeper.ledger.naming import map_holders
+from wattkeeper.ledger.naming import map_holders, see_holders
 from wattkeeper.ledger.pending import KIND_BITS, METER_BITS, Pending
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.grid import DAY_MS
 from wattkeeper.model.holder import FIRST_HOLDER
-
-_METER_MASK = (1 << METER_BITS) - 1
 
 
 def write(ledger: Ledger, pending: Pending) -> None:
@@ -21,8 +22,7 @@ def write(ledger: Ledger, pending: Pending) -> None:
     """
     with ledger.writing() as connection:
         _write_identities(connection, pending)
-        seen = _write_cells(connection, pending, ledger.slot_ms)
-        map_holders(connection, pending.holders, seen)
+        _write_cells(connection, pending, ledger.slot_ms)
         _write_chain(connection, pending)
         _write_states(connection, pending)
 
@@ -43,33 +43,49 @@ def _write_identities(connection: sa.Connection, pending: Pending) -> None:
     bulk.insert(connection, schema.epoch, "meter ordinal boot load reset", pending.epochs)
 
 
-def _write_cells(connection: sa.Connection, pending: Pending, slot_ms: int) -> dict[int, int]:
-    """Write postings and coverage with their daily sums; return when each holder was last seen."""
-    seen: dict[int, int] = {}
-    postings: list[bulk.Row] = []
-    rollups: list[bulk.Row] = []
-    slots: list[bulk.Row] = []
-    days: list[bulk.Row] = []
+def _write_cells(connection: sa.Connection, pending: Pending, slot_ms: int) -> None:
+    """Write postings and coverage with their daily sums, and when each holder was last seen.
+
+    Piece by piece: with millions of postings the rows of all would cost more than the sums.
+    """
+    sums, greatest, times = ("uj", "ms"), ("peak_mw", "to_ms"), ("covered_ms", "unmeasured_ms")
+    born: dict[int, int] = {}
+    postings = _postings(pending, slot_ms)
+    while chunk := list(islice(postings, bulk.CHUNK)):
+        bulk.accumulate(connection, schema.posting, sums, greatest, chunk)
+        by_holder = sorted((row[2], row[0] // DAY_MS, row[1], *row[3:]) for row in chunk)
+        bulk.accumulate(connection, schema.rollup, sums, greatest, by_holder)
+        seen: dict[int, int] = {}
+        for row in chunk:
+            holder, to_ms = row[2], row[8]
+            if holder >= FIRST_HOLDER:
+                into = born if holder in pending.holders else seen
+                into[holder] = max(to_ms, into.get(holder, 0))
+        see_holders(connection, seen)
+    cells = [(*divmod(key, 1 << METER_BITS), cell) for key, cell in sorted(pending.cells.items())]
+    bulk.accumulate(
+        connection,
+        schema.coverage,
+        (*times, "held_ms"),
+        (),
+        ((i * slot_ms, m, c.covered_ms, c.unmeasured_ms, c.held_ms) for i, m, c in cells),
+    )
+    bulk.accumulate(
+        connection,
+        schema.coverage_day,
+        (*times, "held_ms"),
+        (),
+        ((m, i * slot_ms // DAY_MS, c.covered_ms, c.unmeasured_ms, c.held_ms) for i, m, c in cells),
+    )
+    map_holders(connection, pending.holders, born)
+
+
+def _postings(pending: Pending, slot_ms: int) -> Iterator[tuple[int, ...]]:
+    """Yield the rows of `posting` in the order of its key."""
     for key in sorted(pending.cells):
-        cell = pending.cells[key]
-        slot, meter = (key >> METER_BITS) * slot_ms, key & _METER_MASK
-        day = slot // DAY_MS
-        slots.append((slot, meter, cell.covered_ms, cell.unmeasured_ms, cell.held_ms))
-        days.append((meter, day, cell.covered_ms, cell.unmeasured_ms, cell.held_ms))
-        for kind, (uj, ms, peak_mw, to_ms) in sorted(cell.postings.items()):
-            holder, method, split = kind >> KIND_BITS, kind >> 2 & 3, kind & 3
-            postings.append((slot, meter, holder, method, split, uj, ms, peak_mw, to_ms))
-            rollups.append((holder, day, meter, method, split, uj, ms, peak_mw, to_ms))
-            if holder >= FIRST_HOLDER and to_ms > seen.get(holder, 0):
-                seen[holder] = to_ms
-    rollups.sort()
-    sums, greatest = ("uj", "ms"), ("peak_mw", "to_ms")
-    bulk.accumulate(connection, schema.posting, sums, greatest, postings)
-    bulk.accumulate(connection, schema.rollup, sums, greatest, rollups)
-    times = ("covered_ms", "unmeasured_ms", "held_ms")
-    bulk.accumulate(connection, schema.coverage, times, (), slots)
-    bulk.accumulate(connection, schema.coverage_day, times, (), days)
-    return seen
+        index, meter = divmod(key, 1 << METER_BITS)
+        for kind, figures in sorted(pending.cells[key].postings.items()):
+            yield (index * slot_ms, meter, kind >> KIND_BITS, kind >> 2 & 3, kind & 3, *figures)
 
 
 def _write_chain(connection: sa.Connection, pending: Pending) -> None:

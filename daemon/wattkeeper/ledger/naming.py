@@ -16,11 +16,10 @@ def map_holders(
     new: Mapping[int, tuple[int, HolderInfo]],
     seen: Mapping[int, int],
 ) -> None:
-    """Write until when each holder was seen, and new holders with their workloads.
+    """Write new holders with their workloads, after `see_holders` of those that are known.
 
-    `new`: (node, what it is) by the holder's id; `seen`: UTC milliseconds by the holder's id.
+    `new`: (node, what it is) by the holder's id; `seen`: until when, by the same ids.
     """
-    _see(connection, {number: at_ms for number, at_ms in seen.items() if number not in new})
     if not new:
         return
     clusters = {
@@ -49,7 +48,8 @@ def _key(cluster: str, info: HolderInfo) -> Key:
     return cluster, info.manager[:MAX_LABEL], info.raw_id[:MAX_LABEL]
 
 
-def _see(connection: sa.Connection, seen: Mapping[int, int]) -> None:
+def see_holders(connection: sa.Connection, seen: Mapping[int, int]) -> None:
+    """Write until when (UTC milliseconds) holders were seen, by their ids; it never falls."""
     holder = schema.holder
     at_ms: sa.BindParameter[int] = sa.bindparam("at_ms")
     statement = (

@@ -72,6 +72,9 @@ def _walk(
     measured = Measured()
     sealed: int | None = None
     for row in rows:
+        if not all(isinstance(value, int) for value in row):
+            measured.problems.append(f"point {row.n} was altered: it is no whole number")
+            continue
         first = sealed is None
         if first and row.n == 1:
             sealed = 0

@@ -28,7 +28,7 @@ class Node:
     """The sources and holders of this machine, as an agent and `doctor` both use them.
 
     `on_edge` is called when a holder comes or goes; `memo` gives what `memos` said before a
-    restart.
+    restart; `peek` leaves the spool of marks as it is, for whoever looks beside a running agent.
     """
 
     def __init__(
@@ -38,24 +38,34 @@ class Node:
         boot: str,
         on_edge: Callable[[], None],
         memo: Callable[[str], Any],
+        *,
+        peek: bool = False,
     ) -> None:
         path = settings.path
         self.nvml = NvmlSource(path.sysfs, path.procfs)
         self.sources = (
             self.nvml,
             RaplSource(path.sysfs),
-            HwmonSource(path.sysfs),
+            HwmonSource(path.sysfs, module_metered=self._module_metered),
             HostSource(path.procfs),
         )
         self._cgroups = CgroupHolders(path.procfs, path.cgroupfs, clock, on_edge, memo(_CGROUPS))
         processes = ProcessHolders(self.nvml.processes, path.procfs, clock, self._cgroups.birth_ms)
-        marks = MarkHolders(settings.data_dir / SPOOL, self._gpus_by_index, boot)
+        self._marks = MarkHolders(settings.data_dir / SPOOL, self._gpus_by_index, boot, peek=peek)
         # Marks last: their labels are the scheduler's own.
-        self.holders = HolderRegistry((self._cgroups, processes, marks), memo(_MERGED) or ())
+        self.holders = HolderRegistry((self._cgroups, processes, self._marks), memo(_MERGED) or ())
 
     def memos(self) -> Mapping[str, Any]:
         """Return what lets holders keep their births over a restart."""
         return {_CGROUPS: self._cgroups.remember(), _MERGED: self.holders.remember()}
+
+    def changed_hands(self, meter: str, since_ns: int) -> bool:
+        """Tell whether a mark after `since_ns` (boot time) gave or took the meter."""
+        return any(meter in edge.meters for edge in self._marks.since(since_ns))
+
+    def _module_metered(self) -> bool:
+        """Tell whether a GPU's counter covers its whole module, Grace and all."""
+        return any(spec.info.labels.get("scope") == "module" for spec in self.nvml.meters())
 
     def _gpus_by_index(self) -> Mapping[int, str]:
         """Return the GPUs as Slurm counts them: by PCI address."""
@@ -84,7 +94,7 @@ def agent(settings: AgentSettings, on_edge: Callable[[], None]) -> Iterator[Agen
         node = Node(settings, clock, boot, on_edge, journal.memo)
         yield Agent(
             settings, clock, boot, node.sources, node.holders, journal,
-            transport(settings), node.memos,
+            transport(settings), node.memos, node.changed_hands,
         )  # fmt: skip
 
 

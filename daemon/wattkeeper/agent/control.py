@@ -51,7 +51,7 @@ async def serve(data_dir: Path, handle: Handler) -> asyncio.AbstractServer:
 async def _answer(line: bytes, handle: Handler) -> dict[str, Any]:
     try:
         order = msgspec.json.decode(line, type=Order)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         return {"ok": False, "error": f"not an order: {error}"}
     return await handle(order)
 

@@ -54,7 +54,9 @@ class Diagnosis:
 async def diagnose(settings: AgentSettings) -> Diagnosis:
     """Look at this machine as an agent would, without touching its journal."""
     clock = SystemClock()
-    node = Node(settings, clock, boot_id(settings.path.procfs), lambda: None, lambda _: None)
+    node = Node(
+        settings, clock, boot_id(settings.path.procfs), lambda: None, lambda _: None, peek=True
+    )
     try:
         await asyncio.gather(*(source.start() for source in node.sources))
         first = await _readings(node)

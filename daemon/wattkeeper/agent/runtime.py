@@ -23,7 +23,7 @@ from wattkeeper.model.holder import FIRST_HOLDER, HolderInfo
 from wattkeeper.model.meter import MeterSpec
 from wattkeeper.model.reading import Gauge, Reading
 from wattkeeper.model.state import Finding, State
-from wattkeeper.model.window import Record
+from wattkeeper.model.window import Record, Window
 from wattkeeper.sources.base import Source
 from wattkeeper.values import milliseconds
 
@@ -62,8 +62,9 @@ class Agent:
     """One node's agent.
 
     `boot` is the kernel's boot id. `memos` gives what else must survive a restart, as plain data
-    by name; it is committed with the books. `tick` and `deliver_once` are all there is to it: a
-    service calls them by the clock, a simulation as fast as it can.
+    by name; it is committed with the books. `changed_hands` tells whether a meter got or lost a
+    holder since a boot instant, also while no agent ran. `tick` and `deliver_once` are all there
+    is to it: a service calls them by the clock, a simulation as fast as it can.
     """
 
     settings: AgentSettings
@@ -74,6 +75,7 @@ class Agent:
     journal: Journal
     transport: Transport | None = None
     memos: Callable[[], Mapping[str, Any]] = dict
+    changed_hands: Callable[[str, int], bool] = lambda _meter, _since_ns: False
     sampler: Sampler = field(init=False)
     sender: Sender | None = field(init=False, default=None)
     trouble: str = field(init=False, default="")
@@ -98,9 +100,10 @@ class Agent:
             self.journal.states(),
             max_gap_ns=max(10 * NS_PER_S, interval_ns * 5 // 2),
             log=_log_break,
+            changed_hands=self.changed_hands,
         )
         if self.transport is not None:
-            self.sender = Sender(self.journal, self.transport, self.clock, self.boot, self.snapshot)
+            self.sender = Sender(self.journal, self.transport, self.clock, self.boot)
 
     async def start(self) -> None:
         """Discover what there is."""
@@ -137,7 +140,9 @@ class Agent:
             return False
         try:
             async with self._lock:
-                batch = await asyncio.to_thread(self.sender.prepare)
+                # Taken here: what it looks at changes on this loop only.
+                snapshot = self.snapshot()
+                batch = await asyncio.to_thread(self.sender.prepare, snapshot)
             answer = await self.sender.transfer(batch)
             async with self._lock:
                 return await asyncio.to_thread(self.sender.settle, answer, self._held())
@@ -213,7 +218,7 @@ class Agent:
         return live
 
     def _held(self) -> list[int]:
-        """Return the holders that open windows name, or that hold a meter now."""
+        """Return the holders that open or unwritten windows name, or that hold a meter now."""
         held: list[int] = []
         for metered in self.sampler.metered.values():
             state = metered.book.state
@@ -224,6 +229,9 @@ class Agent:
                 for claim in state.claims or ()
                 if claim.holder is not None
             ]
+        for record in self._pending:
+            if isinstance(record, Window):
+                held += [part.holder for part in record.shares]
         return [number for number in held if number >= FIRST_HOLDER]
 
     async def _commit(self) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from wattkeeper import __version__
@@ -45,21 +44,20 @@ class Sender:
         transport: Transport,
         clock: Clock,
         boot: str,
-        snapshot: Callable[[], Snapshot],
     ) -> None:
         self._journal = journal
         self._transport = transport
         self._clock = clock
         self._boot = boot
-        self._snapshot = snapshot
         self._known = Known()
         self._size = _LARGEST
         self._failures = 0
+        self._forked = False
         self.trouble: str = ""
         self.delivered_records = 0
         self.failed_deliveries = 0
 
-    def prepare(self) -> Batch:
+    def prepare(self, snapshot: Snapshot) -> Batch:
         """Return the next delivery; without records it still brings the snapshot."""
         journal, known = self._journal, self._known
         stretch = journal.stretch(known.accepted, self._size)
@@ -79,7 +77,7 @@ class Sender:
             meters={n: e for n, e in entries[METER].items() if n > known.meters},
             holders={n: e for n, e in entries[HOLDER].items() if n > known.holders},
             epochs={n: e for n, e in entries[EPOCH].items() if n > known.epochs},
-            snapshot=self._snapshot(),
+            snapshot=snapshot,
             fork_of=journal.meta.fork_of,
         )
 
@@ -103,8 +101,7 @@ class Sender:
         if isinstance(answer, RefusedError):
             return self._refused(answer)
         if self._differs(answer):
-            self._fork("the aggregator knows other records under this journal's numbers")
-            return True
+            return self._fork("the aggregator knows other records under this journal's numbers")
         self._recover()
         before, known = self._known.accepted, self._known
         known.accepted = answer.accepted
@@ -112,7 +109,8 @@ class Sender:
         self.delivered_records += max(0, answer.accepted - before)
         self._journal.release(min(answer.committed, answer.accepted), held)
         self._size = _LARGEST
-        return answer.accepted < self._journal.meta.last
+        # An answer that moves nothing is not asked for again at once.
+        return answer.accepted < self._journal.meta.last and answer.accepted != before
 
     def pause_s(self) -> float:
         """Return how long to wait after a failure: longer each time, at random, at most 60 s."""
@@ -146,19 +144,24 @@ class Sender:
 
     def _refused(self, refusal: RefusedError) -> bool:
         if refusal.kind == "fork":
-            self._fork(refusal.detail)
-            return True
+            return self._fork(refusal.detail)
         if refusal.kind == "too-large" and self._size > _SMALLEST:
             self._size //= 2
             return True
         self._fail(str(refusal))
         return False
 
-    def _fork(self, why: str) -> None:
+    def _fork(self, why: str) -> bool:
+        """Go on as another journal, at once; a fork that is refused as well waits its turn."""
+        if self._forked:
+            self._fail(f"fork refused: {why}")
+            return False
         old = self._journal.meta.journal
         self._journal.fork()
         self._known = Known()
+        self._forked = True
         log.warning("journal %s goes on as %s: %s", old, self._journal.meta.journal, why)
+        return True
 
     def _fail(self, trouble: str) -> None:
         # Home Assistant's rule: the first failure and the recovery are news, the rest is not.
@@ -173,3 +176,4 @@ class Sender:
             log.info("delivery works again, %d records to send", self._journal.pending)
         self.trouble = ""
         self._failures = 0
+        self._forked = False

@@ -105,14 +105,14 @@ class HttpTransport:
     def _ack(self, answer: bytes) -> Ack:
         try:
             return msgspec.json.decode(answer, type=Ack)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UnreachableError(f"{self._url}: not an aggregator's answer: {error}") from error
 
 
 def _refusal(status: int, answer: bytes) -> RefusedError:
     try:
         problem = msgspec.json.decode(answer, type=_Problem)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         problem = _Problem(detail=f"HTTP status {status}")
     kind = problem.type.rpartition("/")[2].rpartition(":")[2]
     return RefusedError("too-large" if status == 413 else kind, problem.detail or problem.title)

@@ -100,7 +100,7 @@ async def _has_meter(settings: AgentSettings) -> bool:
     from wattkeeper.model.clock import SystemClock
 
     boot = boot_id(settings.path.procfs)
-    node = Node(settings, SystemClock(), boot, lambda: None, lambda _: None)
+    node = Node(settings, SystemClock(), boot, lambda: None, lambda _: None, peek=True)
     try:
         await asyncio.gather(*(source.start() for source in node.sources))
         return any(source.meters() for source in node.sources)

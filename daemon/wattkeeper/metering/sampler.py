@@ -35,7 +35,8 @@ class Sampler:
     """All books of a node.
 
     `states` are the books that the journal remembers, by meter name. `identity` names this boot
-    and journal. `log` is told of each broken count, once.
+    and journal. `log` is told of each broken count, once. `changed_hands` tells whether a meter
+    got or lost a holder since a boot instant, also while nobody sampled.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Sampler:
         states: Mapping[str, BookState],
         max_gap_ns: int,
         log: Callable[[str, Break], None],
+        changed_hands: Callable[[str, int], bool] = lambda _meter, _since_ns: False,
     ) -> None:
         self.metered: dict[str, Metered] = {}
         self._ruling = ruling
@@ -54,6 +56,7 @@ class Sampler:
         self._remembered = dict(states)
         self._max_gap_ns = max_gap_ns
         self._log = log
+        self._changed_hands = changed_hands
         self._offset_ms = _last_offset(states.values(), identity)
         self._out: list[Record] = []
 
@@ -190,7 +193,10 @@ class Sampler:
         """Decide who held the meter since the last reading, where that is known only now."""
         book, now = metered.book, _claims_on(metered.spec, claims)
         if resumed:
-            same = _holders(book.state.claims) == _holders(now)
+            assert metered.counter is not None, "only a counted meter has holders to settle"
+            same = _holders(book.state.claims) == _holders(now) and not self._changed_hands(
+                metered.spec.info.name, metered.counter.state.boot_ns
+            )
             book.timeline = [(0, book.state.claims if same else None)]
         elif _by_cpu_time(metered.spec) and None not in (known for _, known in book.timeline):
             book.timeline = [(0, now)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from wattkeeper.simulation.fleet import Fleet, Shape
 from wattkeeper.simulation.run import Campaign
 
-_START_MS = 1_790_000_000_000
+_START_MS = 1_790_000_100_000
 
 
 def main() -> int:

@@ -40,13 +40,18 @@ CENTRAL = frozenset({Kind.AGGREGATOR_KILLED, Kind.AGGREGATOR_RESTORED})
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One fault. `until_ms`: when it is over; `step_ms`: by how much a clock steps."""
+    """One fault.
+
+    `until_ms`: when it is over; `step_ms`: by how much a clock steps; `backup_ms`: how old the
+    copy is that is restored.
+    """
 
     at_ms: int
     until_ms: int
     kind: Kind
     node: str = ""
     step_ms: int = 0
+    backup_ms: int = 0
 
     def describe(self) -> str:
         """Say it in words."""
@@ -57,6 +62,9 @@ class Fault:
 
 
 _LASTS_MIN = {
+    Kind.AGGREGATOR_RESTORED: (0.1, 1),
+    Kind.AGGREGATOR_KILLED: (0.05, 3),
+    Kind.NETWORK_CUT: (1, 25),
     Kind.AGENT_KILLED: (0.05, 20),
     Kind.TORN_TAIL: (0.05, 3),
     Kind.WIPED: (0.05, 2.5),
@@ -64,55 +72,65 @@ _LASTS_MIN = {
     Kind.RELOADED: (0.5, 5),
     Kind.RELOADED_PAST: (0.5, 5),
     Kind.REBOOTED: (1, 6),
-    Kind.NETWORK_CUT: (1, 25),
     Kind.CLOCK_STEP: (0, 0),
     Kind.DISK_FULL: (0.5, 4),
     Kind.GPU_SILENT: (0.1, 4),
-    Kind.AGGREGATOR_KILLED: (0.05, 3),
-    Kind.AGGREGATOR_RESTORED: (0.1, 1),
 }
+_QUIET_MS = _MINUTE_MS * 3 // 2
+_STEPS_MS = (-90_000, -3_000, -700, 700, 5_000, 120_000)
+
+
+class Plan:
+    """Faults over `lasts_ms`, from 6 % to 85 % of it.
+
+    No node has two at once, and no agent is down while the centre is or forgets.
+    """
+
+    def __init__(self, seed: int, nodes: Sequence[str], start_ms: int, lasts_ms: int) -> None:
+        self._random = Random(f"{seed}/faults")
+        self._nodes = nodes
+        self._start_ms = start_ms
+        self._lasts_ms = lasts_ms
+        self._busy: dict[str, list[tuple[int, int]]] = {}
+
+    def faults(self) -> list[Fault]:
+        """Plan each kind at least once, most of them often; hours of cuts in a day's run."""
+        hours = self._lasts_ms / 3_600_000
+        often = max(1, round(hours * len(self._nodes) / 24))
+        planned: list[Fault] = []
+        for kind, (least, most) in _LASTS_MIN.items():
+            longest = most * max(1.0, hours / 2) if kind is Kind.NETWORK_CUT else most
+            for _ in range(max(1, round(hours / 4)) if kind in CENTRAL else often):
+                fault_ms = round(self._random.uniform(least, longest) * _MINUTE_MS)
+                fault = self._place(kind, min(fault_ms, self._lasts_ms // 6))
+                planned += [] if fault is None else [fault]
+        return sorted(planned, key=lambda fault: (fault.at_ms, fault.kind, fault.node))
+
+    def _place(self, kind: Kind, fault_ms: int) -> Fault | None:
+        """Find a node and a time at which nothing else is wrong; None if there is none."""
+        random = self._random
+        backup_ms = min(240_000, self._lasts_ms // 30) * (kind is Kind.AGGREGATOR_RESTORED)
+        for attempt in range(80):
+            # Where time is short a long fault may not fit any more.
+            fault_ms = fault_ms * 3 // 4 if attempt % 10 == 9 else fault_ms
+            at_ms = self._start_ms + round(random.uniform(0.06, 0.85) * self._lasts_ms)
+            until_ms = min(at_ms + fault_ms, self._start_ms + self._lasts_ms * 9 // 10)
+            node = "" if kind in CENTRAL else random.choice(self._nodes)
+            if not self._free(node, kind, at_ms - backup_ms, until_ms):
+                continue
+            self._busy.setdefault(node, []).append((at_ms - backup_ms, until_ms))
+            step_ms = random.choice(_STEPS_MS) if kind is Kind.CLOCK_STEP else 0
+            return Fault(at_ms, max(at_ms, until_ms), kind, node, step_ms, backup_ms)
+        return None
+
+    def _free(self, node: str, kind: Kind, from_ms: int, to_ms: int) -> bool:
+        taken = list(self._busy.get(node, []))
+        if kind in AGENT_DOWN:
+            taken += self._busy.get("", [])
+        quiet_ms = min(_QUIET_MS, self._lasts_ms // 20)
+        return all(to_ms + quiet_ms < a or b + quiet_ms < from_ms for a, b in taken)
 
 
 def schedule(seed: int, nodes: Sequence[str], start_ms: int, lasts_ms: int) -> list[Fault]:
-    """Plan faults from 2 % to 85 % of the time: each kind at least once, most of them often.
-
-    No node has two faults at once, and a network cut of a day's run lasts for hours.
-    """
-    random = Random(f"{seed}/faults")
-    hours = lasts_ms / 3_600_000
-    often = max(1, round(hours * len(nodes) / 24))
-    planned: list[Fault] = []
-    busy: dict[str, list[tuple[int, int]]] = {}
-    for kind, (least, most) in _LASTS_MIN.items():
-        times = max(1, round(hours)) if kind in CENTRAL else often
-        for _ in range(times):
-            longest = most * max(1.0, hours / 2) if kind is Kind.NETWORK_CUT else most
-            fault_ms = round(random.uniform(least, longest) * _MINUTE_MS)
-            fault = _place(random, kind, nodes, busy, (start_ms, lasts_ms, fault_ms))
-            if fault is not None:
-                planned.append(fault)
-    return sorted(planned, key=lambda fault: (fault.at_ms, fault.kind, fault.node))
-
-
-def _place(
-    random: Random,
-    kind: Kind,
-    nodes: Sequence[str],
-    busy: dict[str, list[tuple[int, int]]],
-    times: tuple[int, int, int],
-) -> Fault | None:
-    """Find a node and a time at which nothing else is wrong; None if there is none."""
-    start_ms, lasts_ms, fault_ms = times
-    fault_ms = min(fault_ms, lasts_ms // 4)
-    for _ in range(40):
-        at_ms = start_ms + round(random.uniform(0.02, 0.85) * lasts_ms)
-        until_ms = min(at_ms + fault_ms, start_ms + lasts_ms * 9 // 10)
-        node = "" if kind in CENTRAL else random.choice(nodes)
-        quiet_ms = 2 * _MINUTE_MS
-        if all(until_ms + quiet_ms < a or b + quiet_ms < at_ms for a, b in busy.get(node, [])):
-            busy.setdefault(node, []).append((at_ms, until_ms))
-            step_ms = 0
-            if kind is Kind.CLOCK_STEP:
-                step_ms = random.choice((-90_000, -3_000, -700, 700, 5_000, 120_000))
-            return Fault(at_ms, max(at_ms, until_ms), kind, node, step_ms)
-    return None
+    """Return the faults of a run, in the order of time; they follow from the seed."""
+    return Plan(seed, nodes, start_ms, lasts_ms).faults()

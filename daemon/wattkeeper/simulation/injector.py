@@ -50,8 +50,9 @@ class Injector:
         return []
 
     def _backups_due(self, fault: Fault, number: int) -> None:
-        """The copy that is restored was made a few minutes before."""
-        early = Fault(fault.at_ms - 240_000, fault.at_ms - 240_000, Kind.BACKED_UP)
+        """The copy that is restored was made some time before."""
+        at_ms = fault.at_ms - fault.backup_ms
+        early = Fault(at_ms, at_ms, Kind.BACKED_UP)
         heapq.heappush(self._due, (early.at_ms, -number - 1, early, True))
 
     async def _take_agent_down(self, fault: Fault) -> list[str]:

@@ -8,16 +8,20 @@ import sqlalchemy as sa
 from wattkeeper.ledger import schema
 from wattkeeper.ledger.queries.balance import MeterBalance
 from wattkeeper.ledger.store import Ledger
+from wattkeeper.model.meter import Component
 from wattkeeper.simulation.faults import AGENT_DOWN, Fault, Kind
 from wattkeeper.simulation.machine import Device, Machine
 
 EDGE_MS = 120
 """A counter is brought up to date at least this often, so an edge is known this well."""
+WINDOW_MS = 10_000
+"""An open window stays on the node."""
 LOST_MS = 26_000
 """An open window, a delivery and a commit may be lost with an agent and its files, not more."""
 
 _NEW_LOAD = frozenset({Kind.RELOADED, Kind.RELOADED_PAST, Kind.REBOOTED})
-_NEW_COUNT = _NEW_LOAD | {Kind.WIPED, Kind.CLONED}
+_NEW_COUNT = frozenset({Kind.REBOOTED, Kind.WIPED, Kind.CLONED})
+"""A count with wraps added up is known to the journal only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,18 @@ def unmeasured(
     return found
 
 
+def booked_until(ledger: Ledger, machines: Sequence[Machine]) -> dict[tuple[str, str], int]:
+    """Return up to when each meter's books go, in true time, by (node, meter)."""
+    clocks = {machine.name: machine.clock for machine in machines}
+    meter, node = schema.meter.c, schema.node.c
+    query = sa.select(node.name, meter.name, meter.end_ms).where(meter.node == node.id)
+    with ledger.engine.connect() as connection:
+        return {
+            (node_name, meter_name): clocks[node_name].true_of(end_ms)
+            for node_name, meter_name, end_ms in connection.execute(query)
+        }
+
+
 class Judge:
     """Finds every difference between books and truth that hardware does not excuse."""
 
@@ -55,6 +71,7 @@ class Judge:
         machines: Sequence[Machine],
         faults: Sequence[Fault],
         stretches: Mapping[tuple[str, str], Sequence[Unmeasured]],
+        ends: Mapping[tuple[str, str], int],
         end_ms: int,
     ) -> None:
         self._devices = {
@@ -64,6 +81,7 @@ class Judge:
         }
         self._faults = faults
         self._stretches = stretches
+        self._ends = ends
         self._end_ms = end_ms
 
     def differences(self, rows: Sequence[MeterBalance]) -> Iterator[str]:
@@ -73,27 +91,33 @@ class Judge:
             if row.residual_uj:
                 yield f"{where}: residual {row.residual_uj} µJ"
             yield from (f"{where}: {problem}" for problem in row.problems)
+            if row.component == Component.HOST:
+                continue
             device = self._devices.get((row.node, row.meter))
             if device is None:
+                yield f"{where}: there is no such meter on this node"
                 continue
-            yield from self._energy(where, device, row)
-            yield from self._time(where, device, row)
+            end_ms = self._ends[row.node, row.meter]
+            if not -WINDOW_MS <= end_ms - self._end_ms <= 0:
+                yield f"{where}: books end {self._end_ms - end_ms} ms before the end"
+            yield from self._energy(where, device, row, end_ms)
+            yield from self._time(where, device, row, end_ms)
             yield from self._causes(where, device, row)
 
-    def _energy(self, where: str, device: Device, row: MeterBalance) -> Iterator[str]:
+    def _energy(self, where: str, device: Device, row: MeterBalance, end_ms: int) -> Iterator[str]:
         """Measured joules, and the true ones of unmeasured time, are all that was drawn."""
         wave = device.chip.wave
         stretches = self._stretches.get((row.node, row.meter), ())
         unseen = sum(wave.energy_uj(s.to_ms) - wave.energy_uj(s.from_ms) for s in stretches)
-        drawn = wave.energy_uj(self._end_ms) - wave.energy_uj(device.since_ms)
+        drawn = wave.energy_uj(end_ms) - wave.energy_uj(device.since_ms)
         off = row.measured_uj + unseen - drawn
         slack = device.chip.kind.peak_mw * EDGE_MS * (1 + len(stretches))
         if abs(off) > slack:
             yield f"{where}: books and unmeasured time are {off} µJ off what was drawn"
 
-    def _time(self, where: str, device: Device, row: MeterBalance) -> Iterator[str]:
+    def _time(self, where: str, device: Device, row: MeterBalance, end_ms: int) -> Iterator[str]:
         """Covered and unmeasured time are all the time there was."""
-        lived_s = (self._end_ms - device.since_ms) / 1000
+        lived_s = (end_ms - device.since_ms) / 1000
         off_s = row.covered_seconds + row.unmeasured_seconds - lived_s
         if abs(off_s) > 1:
             yield f"{where}: covered and unmeasured time are {off_s:+.1f} s off {lived_s} s"

@@ -12,10 +12,9 @@ from wattkeeper.simulation.figures import JobFigure, Summary, summarise, table
 from wattkeeper.simulation.jobs import Job
 from wattkeeper.simulation.machine import Machine
 from wattkeeper.simulation.names import CLUSTER
-from wattkeeper.simulation.truth import EDGE_MS, Judge, unmeasured
+from wattkeeper.simulation.truth import EDGE_MS, Judge, booked_until, unmeasured
 
 _PERIOD_MS = 1_000
-_BACKUP_MS = 260_000
 _ALL = 10_000_000
 _TOUCHING = AGENT_DOWN | {Kind.GPU_SILENT}
 """Faults through which a job's edge may go unseen. All others must not show in any figure."""
@@ -70,10 +69,12 @@ def verify(
 ) -> Verdict:
     """Hold a ledger, to which everything up to `end_ms` was delivered, against the truth."""
     books = balance(ledger)
-    stretches = unmeasured(ledger, machines)
+    judge = Judge(
+        machines, faults, unmeasured(ledger, machines), booked_until(ledger, machines), end_ms
+    )
     booked = {job.raw_id: job for job in jobs(ledger, JobFilter(cluster=CLUSTER, limit=_ALL))}
     figures = [judge_job(job, booked, faults) for job in ran if not job.running]
-    wrong = list(Judge(machines, faults, stretches, end_ms).differences(books.meters))
+    wrong = list(judge.differences(books.meters))
     return Verdict(
         residual_uj=books.residual_uj,
         coverage=books.coverage,
@@ -119,7 +120,7 @@ def classify(job: Job, faults: Sequence[Fault]) -> str:
     for fault in faults:
         from_ms = fault.at_ms - 2_000
         if fault.kind is Kind.AGGREGATOR_RESTORED:
-            from_ms = fault.at_ms - _BACKUP_MS
+            from_ms = fault.at_ms - fault.backup_ms - 12_000
         elif fault.kind not in _TOUCHING or fault.node not in nodes:
             continue
         if job.start_ms <= fault.until_ms + 2_000 and job.end_ms >= from_ms:

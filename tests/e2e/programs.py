@@ -121,7 +121,8 @@ class Site:
         """Run a command to its end."""
         return subprocess.run(
             [sys.executable, "-m", "wattkeeper", *args],
-            env={**self.environ, **environ}, capture_output=True, text=True, timeout=60, check=False,
+            env={**self.environ, **environ},
+            capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
 
     def mark(self, kind: str, job: str, gpus: str) -> None:
@@ -130,7 +131,7 @@ class Site:
             "mark", kind, "--data-dir", str(self.agent_dir),
             SLURM_JOB_ID=job, SLURM_JOB_GPUS=gpus, SLURM_JOB_USER="ada", SLURM_JOB_UID="1000",
         )  # fmt: skip
-        assert (0, "") == (done.returncode, done.stderr)
+        assert (done.returncode, done.stderr) == (0, "")
 
     def samples(self, timeout_s: float = 10.0) -> dict[str, float] | None:
         """Return what the agent exposes, by series; None while it does not answer."""

@@ -28,13 +28,13 @@ def test_the_books_hold_what_the_hardware_counted(
     until("metrics show the truth", lambda: truth == _exposed(site, uuids))
     until("the ledger has it all", lambda: truth == site.measured_uj())
     balance = site.cli("balance", "--url", site.aggregator_url, "--format", "json")
-    assert (0, "") == (balance.returncode, balance.stderr)
+    assert (balance.returncode, balance.stderr) == (0, "")
     answer = json.loads(balance.stdout)
-    assert ("0", []) == (answer["residual_uj"], answer["problems"])
+    assert (answer["residual_uj"], answer["problems"]) == ("0", [])
     assert {0.0} == {meter["unmeasured_seconds"] for meter in answer["meters"]}
 
     shown = site.cli("job", "4711", "--url", site.aggregator_url, "--format", "json")
-    assert (0, "") == (shown.returncode, shown.stderr)
+    assert (shown.returncode, shown.stderr) == (0, "")
     job = json.loads(shown.stdout)
     # While the job held GPUs 0 and 2, each drew its whole power for two of the four periods.
     of_job = 2 * sum(before[i] for i in (0, 2))
@@ -42,7 +42,7 @@ def test_the_books_hold_what_the_hardware_counted(
     assert {"counter": str(of_job)} == {
         name: uj for name, uj in job["energy_by_source_uj"].items() if uj != "0"
     }
-    assert (0, 0) == (agent.stop(), aggregator.stop())
+    assert (agent.stop(), aggregator.stop()) == (0, 0)
 
 
 def test_backlog_is_booked_when_the_aggregator_comes(
@@ -52,13 +52,13 @@ def test_backlog_is_booked_when_the_aggregator_comes(
     agent = site.agent()
     site.await_first_window(uuids)
     crank.turn(1)
-    assert 0 == agent.stop()
+    assert agent.stop() == 0
     crank.turn(1)
     site.agent()
     site.aggregator()
     truth = {fake.meter(i): crank.drawn_uj(i) for i in range(4)}
     until("the ledger has it all", lambda: truth == site.measured_uj())
-    assert 0 == site.cli("balance", "--url", site.aggregator_url).returncode
+    assert site.cli("balance", "--url", site.aggregator_url).returncode == 0
 
 
 def _exposed(site: Site, uuids: list[str]) -> dict[str, int | None]:

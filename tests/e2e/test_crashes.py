@@ -26,8 +26,7 @@ def test_kill_9_of_both_programs_loses_nothing(
         job = str(100 + round_)
         site.mark("start", job, f"{round_ % 4},{(round_ + 1) % 4}")
         # Some deliveries must have come through, then a random part of the next ones.
-        count = _taken(site)
-        until("more records are taken", lambda n=count + chance.randrange(1, 12): _taken(site) >= n)
+        _await_records(site, chance.randrange(1, 12))
         _kill_and_start_again(site, programs, chance)
         site.mark("end", job, f"{round_ % 4},{(round_ + 1) % 4}")
     crank.finish()
@@ -37,12 +36,12 @@ def test_kill_9_of_both_programs_loses_nothing(
     answer = json.loads(
         site.cli("balance", "--url", site.aggregator_url, "--format", "json").stdout
     )
-    assert (True, "0", []) == (answer["balanced"], answer["residual_uj"], answer["problems"])
+    assert (answer["balanced"], answer["residual_uj"], answer["problems"]) == (True, "0", [])
     assert {0.0} == {meter["unmeasured_seconds"] for meter in answer["meters"]}
     until("metrics show the same", lambda: truth == _exposed(site, uuids))
     jobs = [site.cli("job", str(100 + i), "--url", site.aggregator_url) for i in range(KILLS)]
-    assert [0] * KILLS == [job.returncode for job in jobs]
-    assert 0 == site.cli("balance", "--url", site.aggregator_url).returncode
+    assert [job.returncode for job in jobs] == [0] * KILLS
+    assert site.cli("balance", "--url", site.aggregator_url).returncode == 0
 
 
 def _kill_and_start_again(site: Site, programs: dict[str, Program], chance: random.Random) -> None:
@@ -52,6 +51,11 @@ def _kill_and_start_again(site: Site, programs: dict[str, Program], chance: rand
         if programs[name].process.poll() is not None:
             programs[name] = start()
     until("both answer again", lambda: site.samples() and site.ask("/v1/fleet"))
+
+
+def _await_records(site: Site, more: int) -> None:
+    before = _taken(site)
+    until("more records are taken", lambda: _taken(site) >= before + more)
 
 
 def _taken(site: Site) -> float:

@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,13 +25,12 @@ def test_one_hanging_gpu_blinds_no_other(
     _hang(fake, [0], True)
     until("the GPU is seen to hang", lambda: site.state(fake.meter(0)) == "stale")
     crank.turn(2)
-    for i in (1, 2, 3):
-        until(f"GPU {i} is exact", lambda i=i: crank.drawn_uj(i) == site.energy_uj(uuids[i]))
-        assert "ok" == site.state(fake.meter(i))
-    assert 0 == site.energy_uj(uuids[0])
+    _await_exact(site, crank, uuids, (1, 2, 3))
+    assert {"ok"} == {site.state(fake.meter(i)) for i in (1, 2, 3)}
+    assert site.energy_uj(uuids[0]) == 0
     _hang(fake, [0], False)
-    until("it catches up", lambda: crank.drawn_uj(0) == site.energy_uj(uuids[0]))
-    assert "ok" == until("it is well", lambda: site.state(fake.meter(0)))
+    _await_exact(site, crank, uuids, (0,))
+    assert site.state(fake.meter(0)) == "ok"
 
 
 def test_agent_answers_and_ends_while_all_hang(
@@ -42,15 +41,13 @@ def test_agent_answers_and_ends_while_all_hang(
     site.await_first_window(uuids)
     crank.turn(1)
     _hang(fake, range(4), True)
-    for i in range(4):
-        until("all are stale", lambda i=i: site.state(fake.meter(i)) == "stale")
+    until("all are stale", lambda: _states(site, fake) == {"stale"})
     assert site.samples(timeout_s=1.0) is not None
-    assert 0 == agent.stop(deadline_s=10)
+    assert agent.stop(deadline_s=10) == 0
     _hang(fake, range(4), False)
     crank.turn(1)
     site.agent(delivers=False)
-    for i, uuid in enumerate(uuids):
-        until("it goes on exactly", lambda i=i, u=uuid: crank.drawn_uj(i) == site.energy_uj(u))
+    _await_exact(site, crank, uuids)
 
 
 @pytest.mark.root
@@ -64,18 +61,16 @@ def test_uninterruptible_sleep_keeps_neither_port_nor_journal(
     [child] = set.intersection(*(set(fake.holders(i)) for i in range(4)))
     (frozen / "cgroup.procs").write_text(str(child))
     (frozen / "freezer.state").write_text("FROZEN")
-    for i in range(4):
-        until("all are stale", lambda i=i: site.state(fake.meter(i)) == "stale")
+    until("all are stale", lambda: _states(site, fake) == {"stale"})
     assert site.samples(timeout_s=1.0) is not None
-    assert 0 == agent.stop(deadline_s=10)
+    assert agent.stop(deadline_s=10) == 0
     assert child in fake.holders(0), "the old child is not stuck: the test proves nothing"
 
     successor = site.agent(delivers=False)  # same port, same data_dir
     crank.turn(1)
-    for i, uuid in enumerate(uuids):
-        until("it goes on exactly", lambda i=i, u=uuid: crank.drawn_uj(i) == site.energy_uj(u))
+    _await_exact(site, crank, uuids)
     assert child in fake.holders(0)
-    assert 0 == successor.stop()
+    assert successor.stop() == 0
 
 
 def test_driver_reload_is_a_new_epoch(
@@ -100,25 +95,22 @@ def test_driver_reload_is_a_new_epoch(
     crank.turn(1)
     truth = {fake.meter(i): crank.drawn_uj(i) for i in range(4)}
     until("both epochs are booked", lambda: truth == site.measured_uj())
-    assert 0 == site.cli("balance", "--url", site.aggregator_url).returncode
+    assert site.cli("balance", "--url", site.aggregator_url).returncode == 0
 
 
 def test_release_of_one_gpu(site: Site, crank: Crank, fake: FakeNvml, uuids: list[str]) -> None:
     """The released GPU's device file is closed, the others go on; it comes back by itself."""
     site.agent(delivers=False)
     site.await_first_window(uuids)
-    done = site.cli(
-        "release", "--gpu", uuids[2], "--for", "5s", "--data-dir", str(site.agent_dir)
-    )
+    done = site.cli("release", "--gpu", uuids[2], "--for", "5s", "--data-dir", str(site.agent_dir))
     assert (0, f"Released: gpu/{uuids[2]}\n") == (done.returncode, done.stdout)
-    assert [] == fake.holders(2)
-    assert "released" == site.state(fake.meter(2))
+    assert fake.holders(2) == []
+    assert site.state(fake.meter(2)) == "released"
     assert all(fake.holders(i) for i in (0, 1, 3))
     crank.turn(1)
-    for i in (0, 1, 3):
-        until("the others go on", lambda i=i: crank.drawn_uj(i) == site.energy_uj(uuids[i]))
+    _await_exact(site, crank, uuids, (0, 1, 3))
     until("it comes back", lambda: site.state(fake.meter(2)) == "ok")
-    until("its joules too", lambda: crank.drawn_uj(2) == site.energy_uj(uuids[2]))
+    _await_exact(site, crank, uuids)
 
 
 def test_release_of_all_gpus(site: Site, crank: Crank, fake: FakeNvml, uuids: list[str]) -> None:
@@ -126,17 +118,16 @@ def test_release_of_all_gpus(site: Site, crank: Crank, fake: FakeNvml, uuids: li
     site.agent(delivers=False)
     site.await_first_window(uuids)
     done = site.cli("release", "--for", "3s", "--data-dir", str(site.agent_dir))
-    assert (0, "") == (done.returncode, done.stderr)
-    assert [[]] * 4 == [fake.holders(i) for i in range(4)]
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [fake.holders(i) for i in range(4)] == [[]] * 4
     crank.turn(1)
-    for i, uuid in enumerate(uuids):
-        until("it goes on exactly", lambda i=i, u=uuid: crank.drawn_uj(i) == site.energy_uj(u))
+    _await_exact(site, crank, uuids)
 
 
 def test_release_without_agent(site: Site) -> None:
     """Where no agent runs, the command says so and fails."""
     done = site.cli("release", "--for", "3s", "--data-dir", str(site.agent_dir))
-    assert 1 == done.returncode
+    assert done.returncode == 1
     assert f"no agent listens in {site.agent_dir}" in done.stderr
 
 
@@ -158,10 +149,25 @@ def frozen() -> Iterator[Path]:
     folder.rmdir()
 
 
-def _hang(fake: FakeNvml, gpus: "range | list[int]", hangs: bool) -> None:
+def _hang(fake: FakeNvml, gpus: Sequence[int], hangs: bool) -> None:
     for i in gpus:
         for family in (ENERGY, POWER, FIELDS):
             fake.gpu(i).hang[family] = int(hangs)
+
+
+def _await_exact(
+    site: Site, crank: Crank, uuids: Sequence[str], gpus: Sequence[int] = range(4)
+) -> None:
+    """Wait until the agent exposes exactly what these GPUs have drawn."""
+
+    def exact() -> bool:
+        return all(crank.drawn_uj(i) == site.energy_uj(uuids[i]) for i in gpus)
+
+    until(f"GPUs {list(gpus)} are exact", exact)
+
+
+def _states(site: Site, fake: FakeNvml) -> set[str | None]:
+    return {site.state(fake.meter(i)) for i in range(4)}
 
 
 def _driver(site: Site, version: str) -> bool:

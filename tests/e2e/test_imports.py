@@ -1,0 +1,39 @@
+"""What the programs load: an agent runs beside people's jobs and carries nothing of the centre."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.programs import ROOT
+
+HEAVY = {"sqlalchemy", "alembic", "numpy", "duckdb", "kubernetes", "grpc", "grpclib"}
+CENTRE = {"wattkeeper.aggregator", "wattkeeper.ledger", "wattkeeper.schedulers"}
+CHILD = {"asyncio", "aiohttp", "pydantic", "msgspec"}
+
+
+def loaded(*modules: str) -> set[str]:
+    """Return what a fresh interpreter has loaded after importing these."""
+    code = f"import {', '.join(modules)}, sys; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": str(ROOT / "daemon")},
+    )  # fmt: skip
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("command", ["agent", "mark", "release", "doctor"])
+def test_the_node_loads_nothing_heavy(command: str) -> None:
+    """Every command of a node, with all that it imports when it runs."""
+    modules = loaded(
+        f"wattkeeper.cli.{command}", "wattkeeper.agent.service", "wattkeeper.agent.build"
+    )
+    assert "wattkeeper.sources.nvml" in modules
+    assert set() == modules & (HEAVY | CENTRE)
+
+
+def test_the_driver_s_child_is_small() -> None:
+    """The process in the driver's hands has no event loop and no framework."""
+    modules = loaded("wattkeeper.sources.nvml_child")
+    assert "pynvml" in modules
+    assert set() == modules & (HEAVY | CENTRE | CHILD)

@@ -34,9 +34,10 @@ SKEW_MS = 2000
 class _Unknown(Exception):  # noqa: N818 - it is a question to the agent
     """A dictionary number that the journal has not sent; carries what the Ack asks from."""
 
-    def __init__(self, kind: str, number: int) -> None:
+    def __init__(self, kind: str, number: int, meter: MeterBook | None = None) -> None:
         super().__init__(f"{kind}: {number} is not in the journal's dictionary")
         self.kind = kind
+        self.meter = meter
         self.number = number
 
 
@@ -223,13 +224,14 @@ class Intake:
         try:
             for payload in batch.records[skip:] if skip else batch.records:
                 try:
-                    record = decode_record(payload)
-                    booked = self._book(pending, journal, record, dating, now_ms, touched)
+                    booked = self._book(
+                        pending, journal, decode_record(payload), dating, now_ms, touched
+                    )
                 except _Unknown as unknown:
                     if journal.asked < PATIENCE:
                         raise
-                    self._refuse(pending, journal, None, unknown, now_ms)
-                except (WireError, Unfit) as why:
+                    self._refuse(pending, journal, unknown.meter, unknown, now_ms)
+                except WireError as why:
                     self._refuse(pending, journal, None, why, now_ms)
                 else:
                     counts.records += 1
@@ -285,8 +287,8 @@ class Intake:
     ) -> bool:
         highest = check_window(window, meter.host)
         if highest > journal.known_holders:
-            raise _Unknown("holders", highest)
-        info = _epoch(journal, window.epoch)
+            raise _Unknown("holders", highest, meter)
+        info = _epoch(journal, meter, window.epoch)
         start = window.start_ms
         if info.boot == dating.boot:
             start += dating.shift(window.end_ms, window.boot_ms)
@@ -304,7 +306,7 @@ class Intake:
         now_ms: int,
     ) -> bool:
         check_point(point)
-        info = _epoch(journal, point.epoch)
+        info = _epoch(journal, meter, point.epoch)
         at = point.at_ms
         if info.boot == dating.boot:
             at += dating.shift(point.at_ms, point.boot_ms)
@@ -324,18 +326,19 @@ class Intake:
         Without a known meter it may have been any of the journal's.
         """
         self.counts.refused += 1
-        at_ms = meter.end_ms if meter is not None and meter.end_ms else now_ms
+        hit = [meter] if meter else list(journal.meters.values())
+        at_ms = max((book.end_ms for book in hit), default=0) or now_ms
         row = (journal.id, journal.accepted + 1, meter.id if meter else None, at_ms, str(why)[:500])
         pending.refused.append(row)
-        for hit in [meter] if meter else journal.meters.values():
-            hit.resume = True
-            pending.meters[hit.id] = hit.row()
+        for book in hit:
+            book.resume = True
+            pending.meters[book.id] = book.row()
 
 
-def _epoch(journal: JournalBook, number: int) -> EpochInfo:
+def _epoch(journal: JournalBook, meter: MeterBook, number: int) -> EpochInfo:
     info = journal.epochs.get(number)
     if info is None:
-        raise _Unknown("epochs", number)
+        raise _Unknown("epochs", number, meter)
     return info
 
 

@@ -81,7 +81,7 @@ def balance(ledger: Ledger, since_ms: int | None = None, until_ms: int | None = 
         covered = _covered(connection, since, until)
         states = list(connection.execute(_states()))
         differing = differing_days(connection, since, until) if until > since else {}
-        refused = _refused(connection, since, until)
+        refused = _refused(connection, since_ms, until_ms)
     horizon = max((state.end_ms for state in states), default=0)
     asked = _Asked(ledger.slot_ms, since, until, min(until, horizon))
     meters = []
@@ -308,7 +308,9 @@ def _states() -> "sa.Select[Any]":
     )
 
 
-def _refused(connection: sa.Connection, since: int, until: int) -> dict[int, list[str]]:
+def _refused(
+    connection: sa.Connection, since: int | None, until: int | None
+) -> dict[int, list[str]]:
     """Return refused records by meter; one without a meter is told of all of its journal's."""
     refused, own = schema.refused.c, schema.journal_meter.c
     query = (
@@ -319,9 +321,13 @@ def _refused(connection: sa.Connection, since: int, until: int) -> dict[int, lis
             schema.journal_meter,
             sa.and_(refused.meter.is_(None), own.journal == refused.journal),
         )
-        .where(refused.at_ms >= since, refused.at_ms <= until)
         .distinct()
+        .order_by(refused.seq)
     )
+    if since is not None:
+        query = query.where(refused.at_ms >= since)
+    if until is not None:
+        query = query.where(refused.at_ms <= until)
     found: dict[int, list[str]] = {}
     for row in connection.execute(query):
         text = f"record {row.seq} was refused: {row.reason}"

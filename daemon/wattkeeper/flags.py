@@ -113,7 +113,7 @@ def _join_relative(args: Sequence[str]) -> list[str]:
 
 
 def _say_default(text: str) -> str:
-    text = re.sub(r" ?\(default: (None|\{\}|\(\))\)$", "", text)
+    text = re.sub(r" ?\(default( factory: .*|: (None|\{\}|\(\)))\)$", "", text)
     return _TIMEDELTA.sub(_say_duration, text)
 
 

@@ -36,3 +36,8 @@ class Cached(Generic[T]):
                 ended = self._clock()
                 self._next_s = ended + max(self._least_s, 20 * (ended - began))
             return self._value
+
+    def expire(self) -> None:
+        """Have it computed anew at the next `get`."""
+        with self._lock:
+            self._next_s = float("-inf")

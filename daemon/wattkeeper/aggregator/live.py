@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from wattkeeper.delivery.wire import Batch, Snapshot
 from wattkeeper.ledger.queries.dictionary import holder_accounts, meter_names
 from wattkeeper.ledger.store import Ledger
+from wattkeeper.model.holder import FIRST_HOLDER
 from wattkeeper.model.meter import Component
 
 IDLE_PPM = 10_000
@@ -26,7 +27,7 @@ class LiveMeter:
         """True for a GPU that somebody holds and nobody uses."""
         return (
             self.component == Component.GPU
-            and bool(self.holders)
+            and any(holder >= FIRST_HOLDER for holder in self.holders)
             and self.utilization_ppm is not None
             and self.utilization_ppm < IDLE_PPM
         )

@@ -45,6 +45,10 @@ class Exporter(Collector):
         encoder, content_type = choose_encoder(accept)
         return encoder(self._registry), content_type
 
+    def expire(self) -> None:
+        """Take a new snapshot for the next scrape."""
+        self._snapshot.expire()
+
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of the snapshot."""
         snapshot = self._snapshot.get()

@@ -18,7 +18,7 @@ from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.fleet import Fleet
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.metrics import Exporter
-from wattkeeper.aggregator.snapshot import IntakeCounts, Looker
+from wattkeeper.aggregator.snapshot import DeliveryCounts, Looker
 from wattkeeper.aggregator.targets import Targets
 from wattkeeper.aggregator.windows import Deliveries
 from wattkeeper.ledger.intake import Intake
@@ -61,13 +61,14 @@ class Aggregator:
         self.port = host_port(settings.listen)[1]
         self._schedulers = tuple(schedulers)
         self._now_ms = now_ms
-        self._counts = IntakeCounts()
+        self._counts = DeliveryCounts()
         self._targets = Targets(settings.data_dir / "targets.json")
         self._tasks: list[asyncio.Task[None]] = []
         self._lock: int | None = None
         self._ledger: Ledger | None = None
         self._intake: Intake | None = None
         self._runner: web.AppRunner | None = None
+        self._exporter: Exporter | None = None
         self._failing: set[str] = set()
         self._pool = ThreadPoolExecutor(_THREADS, "ask")
         self._writer = ThreadPoolExecutor(1, "commit")
@@ -85,6 +86,20 @@ class Aggregator:
         if self._intake is None:
             raise RuntimeError("the aggregator is not started")
         return self._intake
+
+    @property
+    def exporter(self) -> Exporter:
+        """What renders `/metrics`."""
+        if self._exporter is None:
+            raise RuntimeError("the aggregator is not started")
+        return self._exporter
+
+    @property
+    def app(self) -> web.Application:
+        """The HTTP application that is served."""
+        if self._runner is None:
+            raise RuntimeError("the aggregator is not started")
+        return self._runner.app
 
     @property
     def url(self) -> str:
@@ -194,7 +209,7 @@ class Aggregator:
             max_jobs=settings.metrics.max_jobs,
             now_ms=self._now_ms,
         )
-        exporter = Exporter(
+        self._exporter = Exporter(
             Cached(looker.look, _FRESH_S),
             identity=settings.metrics.identity,
             group_kinds=fleet.group_kinds,
@@ -209,7 +224,7 @@ class Aggregator:
             now_ms=self._now_ms,
         )
         api = Api(ledger, fleet, self._targets, self._now_ms)
-        app = build(api.endpoints(), deliveries, exporter, self._pool)
+        app = build(api.endpoints(), deliveries, self._exporter, self._pool)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
         await self._runner.setup()
         host, port = host_port(settings.listen)

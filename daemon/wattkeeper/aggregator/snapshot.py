@@ -49,7 +49,7 @@ class Snapshot:
 
 
 @dataclass(slots=True)
-class IntakeCounts:
+class DeliveryCounts:
     """What the intake counted since the start."""
 
     taken: Counter[str] = field(default_factory=Counter)
@@ -103,7 +103,7 @@ class Looker:
         ledger: Ledger,
         fleet: Fleet,
         live: Live,
-        counts: IntakeCounts,
+        counts: DeliveryCounts,
         *,
         max_jobs: int,
         now_ms: Callable[[], int],

@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.openapi import problem_response
 from wattkeeper.aggregator.problem import ProblemError
-from wattkeeper.aggregator.snapshot import IntakeCounts
+from wattkeeper.aggregator.snapshot import DeliveryCounts
 from wattkeeper.aggregator.targets import Targets
 from wattkeeper.delivery import wire
 from wattkeeper.ledger.intake import Intake
@@ -35,7 +35,7 @@ class Deliveries:
         intake: Intake,
         live: Live,
         targets: Targets,
-        counts: IntakeCounts,
+        counts: DeliveryCounts,
         *,
         token: SecretStr | None,
         pool: Executor,

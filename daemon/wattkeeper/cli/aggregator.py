@@ -32,6 +32,7 @@ class Aggregator:
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
         )
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         try:
             asyncio.run(_serve(self.settings))
         except StartError as error:

@@ -72,6 +72,8 @@ async def _get(base: str, path: str, query: Mapping[str, str]) -> Any:
         aiohttp.ClientSession(timeout=_PATIENCE) as session,
         session.get(f"{base}{path}", params=dict(query)) as answer,
     ):
+        if answer.status == 500:
+            raise CommandError(f"{base}{path} failed inside the aggregator; see its log")
         if "json" not in answer.content_type:
             raise CommandError(f"{base} is not a Wattkeeper aggregator (it sent {answer.status})")
         body = await answer.json(content_type=None)

@@ -60,7 +60,7 @@ class Config(Command):
         else:
             for program in loaded:
                 lines = [
-                    [row["key"], str(row["value"]), row["origin"]]
+                    [row["key"], _say(row["value"]), row["origin"]]
                     for row in rows
                     if row["program"] == program
                 ]
@@ -91,3 +91,7 @@ def _leaves(model: BaseModel, above: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{above}{name}.")
         else:
             yield f"{above}{name}", dumped[name]
+
+
+def _say(value: Any) -> str:
+    return "-" if value is None or value == "" else str(value)

@@ -59,12 +59,19 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, **{f"{component}_uj": parts.get(component) for component in _COMPONENTS}}
 
 
+def _name(row: Mapping[str, Any]) -> str:
+    """Return a group's name; what is nobody's, or nobody known, stands in parentheses."""
+    if row["kind"] != "group":
+        return f"({row['kind']})"
+    return str(row["key"] or "(unknown)")
+
+
 def _print(answer: Mapping[str, Any]) -> None:
     whole = int(answer["energy_uj"])
     rows = [
         [
-            row["key"] if row["kind"] == "workload" else f"({row['key']})",
-            str(row["jobs"]) if row["kind"] == "workload" else "",
+            _name(row),
+            str(row["jobs"]) if row["kind"] == "group" else "",
             energy(row["energy_uj"]),
             percent(int(row["energy_uj"]) / whole) if whole else "-",
             f"{row['gpu_seconds'] / 3600:,.1f}",

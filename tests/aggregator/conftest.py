@@ -1,0 +1,89 @@
+"""An aggregator on a port of its own, with a clock that the test sets."""
+
+import io
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from pydantic import SecretStr
+
+from tests.aggregator.feeding import START_MS, Feeder
+from wattkeeper.aggregator.config import AggregatorSettings
+from wattkeeper.aggregator.runtime import Aggregator
+from wattkeeper.delivery import wire
+
+
+@dataclass
+class Centre:
+    """A running aggregator and a client of it."""
+
+    aggregator: Aggregator
+    session: aiohttp.ClientSession
+    clock: list[int]
+    headers: dict[str, str] = field(default_factory=lambda: {"Content-Type": wire.CONTENT_TYPE})
+
+    async def deliver(self, batch: wire.Batch, **headers: str) -> tuple[int, Any]:
+        """Post a batch; return status and body."""
+        return await self.post(wire.pack(batch), **headers)
+
+    async def post(self, body: bytes, **headers: str) -> tuple[int, Any]:
+        """Post a body as it is."""
+        url = f"{self.aggregator.url}/v1/windows"
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        data = io.BytesIO(body)
+        async with self.session.post(url, data=data, headers={**self.headers, **named}) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+    async def get(self, path: str, **query: str) -> tuple[int, Any]:
+        """Ask; return status and body."""
+        async with self.session.get(f"{self.aggregator.url}{path}", params=query) as answer:
+            return answer.status, await answer.json(content_type=None)
+
+    async def text(self, path: str) -> str:
+        """Ask for text."""
+        async with self.session.get(f"{self.aggregator.url}{path}") as answer:
+            assert answer.status == 200
+            return await answer.text()
+
+    async def aggregator_again(self) -> None:
+        """Start it anew after a stop, on another port."""
+        self.aggregator = Aggregator(self.aggregator.settings, now_ms=lambda: self.clock[0])
+        await self.aggregator.start()
+
+    async def fed(self, feeder: Feeder | None = None, windows: int = 180) -> Feeder:
+        """Deliver half an hour of a node, and commit."""
+        feeder = feeder or Feeder()
+        records = feeder.run(windows)
+        self.clock[0] = max(self.clock[0], feeder.at_ms)
+        snapshot = feeder.snapshot(advertise=f"{feeder.node}:9745")
+        status, body = await self.deliver(feeder.batch(records, snapshot))
+        assert status == 200, body
+        assert await self.aggregator.commit()
+        return feeder
+
+
+def settings(folder: Path, **more: Any) -> AggregatorSettings:
+    """Return settings of an aggregator that commits only when told to."""
+    return AggregatorSettings(
+        listen="127.0.0.1:0", data_dir=folder, commit_interval=timedelta(hours=1), **more
+    )
+
+
+@pytest.fixture
+async def centre(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Centre]:
+    """Run an aggregator; parametrize indirectly for other settings."""
+    more: dict[str, Any] = getattr(request, "param", {})
+    clock = [START_MS]
+    aggregator = Aggregator(settings(tmp_path / "data", **more), now_ms=lambda: clock[0])
+    await aggregator.start()
+    async with aiohttp.ClientSession() as session:
+        running = Centre(aggregator, session, clock)
+        yield running
+    await running.aggregator.stop()
+
+
+TOKEN = {"token": SecretStr("s3cret")}

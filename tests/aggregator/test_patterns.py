@@ -1,0 +1,67 @@
+"""Patterns of job ids and of nodes."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wattkeeper.aggregator import groups, job_ids
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("123", ["123"]),
+        ("123_4", ["123_4"]),
+        ("123_[0-2,7]", ["123_0", "123_1", "123_2", "123_7"]),
+        ("100-102", ["100", "101", "102"]),
+        ("1, 2,2", ["1", "2"]),
+        ("web-5c1f-0", ["web-5c1f-0"]),
+        ("", []),
+    ],
+)
+def test_job_ids(pattern: str, expected: list[str]) -> None:
+    """Tasks, ranges, lists; a pod's name is no range."""
+    assert expected == job_ids.expand(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["5-1", "1-99999", "1_[3-1]", "1_[,]", "1-900,2000-2900"])
+def test_bad_job_ids(pattern: str) -> None:
+    """Backward, endless or empty: an error, never a silent nothing."""
+    with pytest.raises(ValueError, match=r"backward|more than|no task"):
+        job_ids.expand(pattern)
+
+
+@given(st.text(alphabet="0123456789_[]-, ab", max_size=20))
+def test_job_ids_never_explode(pattern: str) -> None:
+    """Any text gives at most LIMIT ids, or a ValueError."""
+    try:
+        assert len(job_ids.expand(pattern)) <= job_ids.LIMIT
+    except ValueError as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("login1", ["login1"]),
+        ("n[08-10]", ["n08", "n09", "n10"]),
+        ("r1n[1,3]-ib", ["r1n1-ib", "r1n3-ib"]),
+    ],
+)
+def test_host_lists(pattern: str, expected: list[str]) -> None:
+    """As Slurm writes them, with their leading zeros."""
+    assert expected == groups.expand(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["", "n[1", "n]1", "n[a-b]", "n[5-1]", "n[1-999999]", "n[]"])
+def test_bad_host_lists(pattern: str) -> None:
+    """Each is an error that shows how one looks."""
+    with pytest.raises(ValueError, match=r"host list|range"):
+        groups.expand(pattern)
+
+
+def test_labels_by_node() -> None:
+    """A node has a label of each kind that names it."""
+    configured = {"rack": {"r1": ["n[1-2]"]}, "row": {"a": ["n1"]}}
+    expected = {"n1": {"rack": "r1", "row": "a"}, "n2": {"rack": "r1"}}
+    assert expected == groups.labels_by_node(configured)

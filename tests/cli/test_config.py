@@ -1,0 +1,65 @@
+"""`wattkeeper config`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from wattkeeper.cli.main import main
+
+
+@pytest.fixture(autouse=True)
+def _no_machine_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wattkeeper.settings.FOLDER", tmp_path)
+    monkeypatch.setattr("wattkeeper.cli.config.FOLDER", tmp_path)
+
+
+def test_show_says_where_each_value_is_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """File, variable and default, and the token masked."""
+    (tmp_path / "aggregator.toml").write_text('listen = ":1"\ntoken = "s3cret"\n')
+    monkeypatch.setenv("WATTKEEPER_AGGREGATOR_LEDGER__SLOT", "30m")
+    assert main(["config", "show", "aggregator", "--format", "json"]) == 0
+    text = capsys.readouterr().out
+    rows = {row["key"]: row for row in json.loads(text)}
+    assert (":1", str(tmp_path / "aggregator.toml")) == (
+        rows["listen"]["value"],
+        rows["listen"]["origin"],
+    )
+    assert (
+        rows["ledger.slot"]["value"],
+        rows["ledger.slot"]["origin"],
+    ) == ("30m", "WATTKEEPER_AGGREGATOR_LEDGER__SLOT")
+    assert rows["commit_interval"]["origin"] == "default"
+    assert "s3cret" not in text
+
+
+@pytest.mark.parametrize("form", ["table", "csv"])
+def test_show_both_programs(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a program it is both."""
+    assert main(["config", "show", "--format", form]) == 0
+    text = capsys.readouterr().out
+    for part in ("sample_interval", "takeover_after", "127.0.0.1:9745", "127.0.0.1:9746"):
+        assert part in text
+
+
+def test_check_finds_what_is_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2 and the key; 0 once it is right."""
+    path = tmp_path / "agent.toml"
+    path.write_text('sample_intervall = "1s"\n')
+    assert main(["config", "check"]) == 2
+    assert "sample_intervall: unknown key; did you mean sample_interval?" in (
+        capsys.readouterr().err
+    )
+    path.write_text('sample_interval = "1s"\n')
+    assert main(["config", "check"]) == 0
+    assert str(path) in capsys.readouterr().out
+
+
+def test_check_of_a_given_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--config` beats /etc."""
+    path = tmp_path / "mine.toml"
+    path.write_text("groups = 3\n")
+    assert main(["config", "check", "aggregator", "--config", str(path)]) == 2
+    assert f"{path}: groups: 3" in capsys.readouterr().err

@@ -1,0 +1,94 @@
+"""The table of commands, help, and wrong use."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from wattkeeper.cli.main import COMMANDS, main
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """In groups, with examples, exit code 0."""
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name, entry in COMMANDS.items():
+        assert f"  {name}" in text
+        assert entry.help in text
+    assert "Examples:" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        ([], "usage:"),
+        (["jbo"], "did you mean `job`?"),
+        (["xyzzy"], "no such command"),
+        (["jobs", "--usr", "x"], "--usr: unknown argument; did you mean --user?"),
+        (["jobs", "--limit", "0"], "--limit: '0'"),
+        (["jobs", "--limit"], "--limit: expected one argument"),
+        (["jobs", "extra"], "extra: unknown argument"),
+        (["report", "--format", "xml"], "--format"),
+        (["balance", "--min-coverage", "2"], "--min-coverage"),
+        (["config"], "ACTION"),
+        (["config", "chek"], "chek"),
+        (["config", "show", "--config", "/nowhere.toml"], "PROGRAM"),
+        (["config", "show", "aggregator", "--config", "/nowhere.toml"], "no such file"),
+        (["aggregator", "--ledger.slot", "7m"], "--ledger.slot: '7m' is not a slot length"),
+        (["jobs", "--url", "aggregator:9746"], "http://HOST:9746"),
+    ],
+)
+def test_wrong_use_is_2(args: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A short text on standard error that names what is wrong, nothing on standard output."""
+    assert main(args) == 2
+    captured = capsys.readouterr()
+    assert (captured.out, says in captured.err) == ("", True), captured.err
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize("name", sorted({"job", "jobs", "report", "balance", "config"}))
+def test_each_command_teaches(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` has examples and explains each flag."""
+    with pytest.raises(SystemExit) as left:
+        main([name, "--help"])
+    assert left.value.code == 0
+    text = capsys.readouterr().out
+    assert f"usage: wattkeeper {name}" in text
+    assert "Examples:" in text
+    assert "<" not in text.replace("<lambda>", "<")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """One line."""
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("wattkeeper ")
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_every_command_exists(name: str) -> None:
+    """The table points at what is there."""
+    entry = COMMANDS[name]
+    module = importlib.import_module(f"wattkeeper.cli.{entry.module}")
+    assert callable(getattr(module, entry.command).run)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """`wattkeeper --help` is quick: no pydantic, aiohttp, SQLAlchemy, rich."""
+    code = (
+        "import sys; from wattkeeper.cli.main import main; main(['--help']); "
+        "print([m for m in ('pydantic', 'aiohttp', 'sqlalchemy', 'rich') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_commands_that_ask_do_not_import_the_ledger() -> None:
+    """A client needs no database library."""
+    code = (
+        "import sys; import wattkeeper.cli.job, wattkeeper.cli.jobs, wattkeeper.cli.report, "
+        "wattkeeper.cli.balance; print([m for m in sys.modules if m in ('sqlalchemy', 'alembic')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -74,20 +74,22 @@ class Dictionary:
         for number in holders:
             self._last_use[number] = seq
 
-    def forget(self, released: int, held: Iterable[int]) -> list[int]:
-        """Drop the holders that no record after `released` and no open window names."""
-        keep = set(held)
-        gone = [
+    def unused(self, released: int, held: Iterable[int]) -> list[int]:
+        """Return the stored holders that no record after `released` and no `held` names."""
+        keep = {*held, *(row.number for row in self._fresh if row.kind == HOLDER)}
+        return [
             number
             for number in self.entries[HOLDER]
             if number not in keep and self._last_use.get(number, released) <= released
         ]
-        for number in gone:
+
+    def forget(self, holders: Iterable[int]) -> None:
+        """Drop holders that are gone from disk."""
+        for number in holders:
             info = self.entries[HOLDER].pop(number)
             self._last_use.pop(number, None)
             if self._numbers.get(_key(HOLDER, info)) == number:
                 del self._numbers[_key(HOLDER, info)]
-        return gone
 
     def fresh(self) -> list[Row]:
         """Return the entries that are not stored yet."""

@@ -6,59 +6,31 @@ Never on NFS or Lustre, whose locks and syncs do not hold what SQLite needs.
 
 import sqlite3
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import msgspec
 
-from wattkeeper.delivery.wire import GENESIS, WireError, chain, decode_record, encode_record
+from wattkeeper.delivery.wire import WireError, chain, decode_record, encode_record
 from wattkeeper.metering.book import BookState
-from wattkeeper.metering.dictionary import HOLDER, Dictionary, Row
+from wattkeeper.metering.dictionary import HOLDER
+from wattkeeper.metering.journal_file import (
+    FILE,
+    JournalError,
+    Meta,
+    fresh_id,
+    open_file,
+    stored_dictionary,
+    stored_meta,
+    stored_states,
+)
 from wattkeeper.metering.merge import merge
 from wattkeeper.model.window import ClockStep, Record, Tombstone, Unmeasured, Window
 
-FILE: Final = "journal.sqlite"
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS record (
-  seq INTEGER PRIMARY KEY, payload BLOB NOT NULL, hash BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS entry (
-  kind TEXT NOT NULL, number INTEGER NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (kind, number)
-) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS state (name TEXT PRIMARY KEY, payload BLOB NOT NULL) WITHOUT ROWID;
-"""
-_VERSION: Final = 1
-
-
-class JournalError(OSError):
-    """The journal cannot be written or opened; the message says why and what to do."""
-
-
-class Meta(msgspec.Struct):
-    """What the journal knows about itself.
-
-    `nonce` outlives forks: it names counts that only these files know. `last`, `last_hash`: the
-    newest record; `released`: the newest that may be gone; `released_hash`: the chain there;
-    `sent`: the newest that may ever have left the node, so that it is never merged.
-    """
-
-    journal: str
-    nonce: str
-    node: str
-    cluster: str
-    last: int = 0
-    last_hash: bytes = GENESIS
-    released: int = 0
-    released_hash: bytes = GENESIS
-    sent: int = 0
-    fork_of: str = ""
-    next_numbers: dict[str, int] = {}
+__all__ = ["FILE", "Journal", "JournalError", "Stretch", "fresh_id"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +40,6 @@ class Stretch:
     first: int
     previous: bytes
     payloads: tuple[bytes, ...]
-
-
-def fresh_id() -> str:
-    """Return a new journal id."""
-    return uuid.uuid4().hex
 
 
 class Journal:
@@ -96,23 +63,16 @@ class Journal:
         self._lock = threading.Lock()
         self._max_bytes = max_bytes
         self._new_id = new_id
-        self._db, self.set_aside = _open(folder / FILE, durable=durable)
-        self.meta = self._stored_meta() or Meta(new_id(), new_id(), node, cluster)
-        self.dictionary = Dictionary(
-            (Row(*row) for row in self._db.execute("SELECT kind, number, payload FROM entry")),
-            self.meta.next_numbers,
-        )
+        self._db, self.set_aside = open_file(folder / FILE, durable=durable)
+        self.meta = stored_meta(self._db) or Meta(new_id(), new_id(), node, cluster)
+        self.dictionary = stored_dictionary(self._db, self.meta.next_numbers)
         self.dictionary.used(self.dictionary.entries[HOLDER], self.meta.last)
         if self.meta.node != node or self.meta.cluster != cluster:
             self._fork_as(cluster, node)
 
     def states(self) -> dict[str, BookState]:
         """Return the books as of the last append."""
-        rows = self._db.execute("SELECT name, payload FROM state WHERE name LIKE 'book:%'")
-        return {
-            name.removeprefix("book:"): msgspec.msgpack.decode(payload, type=BookState)
-            for name, payload in rows
-        }
+        return stored_states(self._db)
 
     def memo(self, name: str) -> Any:
         """Return what was noted under `name` by an append, None if nothing was."""
@@ -141,7 +101,8 @@ class Journal:
                 rows.append((meta.last, payload, meta.last_hash))
                 if isinstance(record, Window):
                     self.dictionary.used((part.holder for part in record.shares), meta.last)
-            db.executemany("INSERT INTO record VALUES (?, ?, ?)", rows)
+            # OR REPLACE: what somebody put behind the end must not stop metering.
+            db.executemany("INSERT OR REPLACE INTO record VALUES (?, ?, ?)", rows)
             encoded = [(f"book:{name}", state) for name, state in states.items()]
             encoded += [(name, msgspec.msgpack.encode(memo)) for name, memo in memos.items()]
             db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", encoded)
@@ -158,6 +119,8 @@ class Journal:
         """
         with self._transaction("read") as db:
             after = max(after, self.meta.released)
+            if not self._has(after):
+                self._mend(db)
             previous = self._hash_at(after)
             payloads = self._read(db, after, previous, max_bytes)
             if after + len(payloads) > self.meta.sent:
@@ -169,7 +132,7 @@ class Journal:
         """Return the chain's value at a record, None where the journal has no such number."""
         with self._lock:
             known = self.meta.released <= seq <= self.meta.last
-            return self._hash_at(seq) if known else None
+            return self._hash_at(seq) if known and self._has(seq) else None
 
     def release(self, upto: int, held: Sequence[int]) -> None:
         """Drop what every store has on disk; `held` are holders that open windows name."""
@@ -177,15 +140,18 @@ class Journal:
         if upto <= self.meta.released:
             return
         with self._transaction("release") as db:
+            if not self._has(upto):
+                self._mend(db)
             meta = msgspec.structs.replace(
                 self.meta, released=upto, released_hash=self._hash_at(upto)
             )
             db.execute("DELETE FROM record WHERE seq <= ?", (upto,))
-            gone = self.dictionary.forget(upto, held)
+            gone = self.dictionary.unused(upto, held)
             db.executemany(
                 "DELETE FROM entry WHERE kind = ? AND number = ?", [(HOLDER, n) for n in gone]
             )
             self._store_meta(db, meta)
+        self.dictionary.forget(gone)
 
     def fork(self) -> None:
         """Go on as another journal: the one at the aggregator is not this one any more.
@@ -200,8 +166,12 @@ class Journal:
         if self.size() <= self._max_bytes:
             return False
         with self._transaction("merge") as db:
+            self._mend(db)
             kept = max(self.meta.sent, self.meta.released)
-            rows = db.execute("SELECT payload FROM record WHERE seq > ? ORDER BY seq", (kept,))
+            rows = db.execute(
+                "SELECT payload FROM record WHERE seq > ? AND seq <= ? ORDER BY seq",
+                (kept, self.meta.last),
+            )
             records = [decode_record(payload) for (payload,) in rows]
             merged = merge(records)
             if len(merged) == len(records):
@@ -231,7 +201,10 @@ class Journal:
             row = self._db.execute("SELECT payload FROM record ORDER BY seq LIMIT 1").fetchone()
         if row is None:
             return None
-        record = decode_record(row[0])
+        try:
+            record = decode_record(row[0])
+        except WireError:
+            return None  # the next delivery puts a tombstone there
         if isinstance(record, Window | Unmeasured):
             return record.end_ms
         return None if isinstance(record, Tombstone) else record.at_ms
@@ -249,27 +222,32 @@ class Journal:
 
     @contextmanager
     def _transaction(self, doing: str) -> Iterator[sqlite3.Connection]:
-        meta = self.meta
         with self._lock:
+            meta, done = self.meta, False
             try:
                 self._db.execute("BEGIN IMMEDIATE")
                 yield self._db
                 self._db.execute("COMMIT")
+                done = True
             except sqlite3.Error as error:
-                self.meta = meta
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
                 raise JournalError(f"journal: cannot {doing}: {error}") from error
-
-    def _stored_meta(self) -> Meta | None:
-        row = self._db.execute("SELECT value FROM meta WHERE key = 'meta'").fetchone()
-        return None if row is None else msgspec.msgpack.decode(row[0], type=Meta)
+            finally:
+                if not done:
+                    self.meta = meta
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
 
     def _store_meta(self, db: sqlite3.Connection, meta: Meta) -> None:
         db.execute(
             "INSERT OR REPLACE INTO meta VALUES ('meta', ?)", (msgspec.msgpack.encode(meta),)
         )
         self.meta = meta
+
+    def _has(self, seq: int) -> bool:
+        if seq == self.meta.released:
+            return True
+        row = self._db.execute("SELECT 1 FROM record WHERE seq = ?", (seq,)).fetchone()
+        return row is not None
 
     def _hash_at(self, seq: int) -> bytes:
         if seq == self.meta.released:
@@ -285,37 +263,59 @@ class Journal:
         payloads: list[bytes] = []
         size = 0
         rows = db.execute(
-            "SELECT seq, payload, hash FROM record WHERE seq > ? ORDER BY seq", (after,)
+            "SELECT seq, payload, hash FROM record WHERE seq > ? AND seq <= ? ORDER BY seq",
+            (after, self.meta.last),
         )
         for seq, payload, stored in rows:
             previous = chain(previous, payload)
             if seq != after + len(payloads) + 1 or stored != previous:
-                self._mend(db, after + len(payloads), seq)
                 break
             payloads.append(payload)
             size += len(payload)
             if size >= max_bytes:
-                break
+                return payloads
+        if after + len(payloads) < self.meta.last:
+            rows.close()
+            self._mend(db)
         return payloads
 
-    def _mend(self, db: sqlite3.Connection, good: int, found: int) -> None:
-        """Put a tombstone where the chain is broken: somebody or something changed the file.
+    def _mend(self, db: sqlite3.Connection) -> None:
+        """Put a tombstone wherever the chain is broken: somebody or something changed the file.
 
-        The record found in the wrong place, or altered, is given up; those behind it stay.
+        A record that was altered or is lost is given up; every other one stays as it is.
         """
-        lost = good + 1
-        row = db.execute("SELECT payload FROM record WHERE seq = ?", (lost,)).fetchone()
-        rest = db.execute(
-            "SELECT payload FROM record WHERE seq > ? ORDER BY seq", (max(lost, found - 1),)
-        ).fetchall()
-        meta = msgspec.structs.replace(self.meta, last=good, last_hash=self._hash_at(good))
-        tombstone = Tombstone(_meter_of(row), f"record {lost} of the journal was altered or lost")
-        db.execute("DELETE FROM record WHERE seq > ?", (good,))
-        self._rechain(db, meta, [encode_record(tombstone), *(payload for (payload,) in rest)])
+        kept = {
+            seq: (payload, stored)
+            for seq, payload, stored in db.execute(
+                "SELECT seq, payload, hash FROM record WHERE seq > ?", (self.meta.released,)
+            )
+        }
+        payloads, flaws = [], 0
+        # What the record before was stored with, and what it comes to; None: it is lost.
+        before: set[bytes] | None = {self.meta.released_hash}
+        for seq in range(self.meta.released + 1, self.meta.last + 1):
+            payload, stored = kept.get(seq, (b"", b""))
+            ends = {chain(value, payload) for value in before or ()}
+            if seq not in kept or (before is not None and stored not in ends):
+                flaws += 1
+                reason = f"record {seq} of the journal was altered or lost"
+                payloads.append(encode_record(Tombstone(_meter_of(payload), reason)))
+            else:
+                payloads.append(payload)
+            before = {stored} | ends if seq in kept else None
+        if flaws:
+            meta = msgspec.structs.replace(
+                self.meta, last=self.meta.released, last_hash=self.meta.released_hash
+            )
+            db.execute("DELETE FROM record")
+            self._rechain(db, meta, payloads)
 
     def _fork_as(self, cluster: str, node: str) -> None:
         with self._transaction("fork") as db:
-            rows = db.execute("SELECT payload FROM record ORDER BY seq").fetchall()
+            self._mend(db)
+            rows = db.execute(
+                "SELECT payload FROM record WHERE seq <= ? ORDER BY seq", (self.meta.last,)
+            ).fetchall()
             meta = Meta(
                 self._new_id(), self.meta.nonce, node, cluster,
                 fork_of=self.meta.journal, next_numbers=self.meta.next_numbers,
@@ -334,48 +334,10 @@ class Journal:
         self._store_meta(db, meta)
 
 
-def _meter_of(row: tuple[bytes] | None) -> int:
+def _meter_of(payload: bytes) -> int:
     """Return the meter that an altered record still names, 0 where none can be read."""
-    if row is None:
-        return 0
     try:
-        record = decode_record(row[0])
+        record = decode_record(payload)
     except WireError:
         return 0
     return 0 if isinstance(record, ClockStep) else record.meter
-
-
-def _open(path: Path, *, durable: bool) -> tuple[sqlite3.Connection, Path | None]:
-    """Open the file; one that is damaged is put aside, so that metering goes on in a new one."""
-    try:
-        return _connect(path, durable=durable), None
-    except sqlite3.OperationalError as error:
-        raise JournalError(f"data_dir: cannot open {path}: {error}") from error
-    except sqlite3.DatabaseError:
-        aside = path.with_name(f"{path.name}.damaged-{fresh_id()[:8]}")
-    for suffix in ("", "-wal", "-shm"):
-        piece = path.with_name(path.name + suffix)
-        if piece.exists():
-            piece.rename(aside.with_name(aside.name + suffix))
-    return _connect(path, durable=durable), aside
-
-
-def _connect(path: Path, *, durable: bool) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
-            raise JournalError(
-                f"data_dir: {path} was written by a newer agent (format {version}, this one "
-                f"reads {_VERSION}); upgrade this agent or give it another data_dir"
-            )
-        if db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise sqlite3.DatabaseError(f"{path} is damaged")
-        db.executescript(_SCHEMA)
-        db.execute(f"PRAGMA user_version = {_VERSION}")
-    except (sqlite3.Error, JournalError):
-        db.close()
-        raise
-    return db

@@ -34,7 +34,7 @@ class Example(Settings):
     verbose: bool = False
     names: tuple[str, ...] = ()
     books: Books = Books()
-    groups: dict[str, dict[str, str]] = {}
+    groups: dict[str, dict[str, str]] = Field({}, description="groups")
 
 
 def toml(folder: Path, text: str) -> Path:
@@ -97,7 +97,7 @@ def test_errors_in_the_file(tmp_path: Path, text: str, says: list[str]) -> None:
         (
             "LISTN",
             ":1",
-            "WATTKEEPER_AGENT_LISTN: unknown key; did you mean WATTKEEPER_AGENT_LISTEN",
+            "AGENT_LISTN: unknown key; did you mean WATTKEEPER_AGENT_LISTEN?",
         ),
         ("BOOKS__SLTO", "5m", "did you mean WATTKEEPER_AGENT_BOOKS__SLOT?"),
         ("BOOK__SLOT", "5m", "did you mean WATTKEEPER_AGENT_BOOKS?"),

@@ -26,7 +26,7 @@ def test_durations(text: str, ms: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "10", "10 s", "s", "-5s", "5x", "5m3", "1e3s", "ms"])
 def test_no_durations(text: str) -> None:
-    """A number without its unit is no duration: seconds or milliseconds?"""
+    """A number without its unit is no duration: seconds or milliseconds? Nobody knows."""
     with pytest.raises(ValueError, match="number and its unit"):
         parse_duration(text)
 

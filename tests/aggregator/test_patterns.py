@@ -1,5 +1,7 @@
 """Patterns of job ids and of nodes."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,10 +36,8 @@ def test_bad_job_ids(pattern: str) -> None:
 @given(st.text(alphabet="0123456789_[]-, ab", max_size=20))
 def test_job_ids_never_explode(pattern: str) -> None:
     """Any text gives at most LIMIT ids, or a ValueError."""
-    try:
+    with contextlib.suppress(ValueError):
         assert len(job_ids.expand(pattern)) <= job_ids.LIMIT
-    except ValueError as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize(

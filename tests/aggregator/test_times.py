@@ -33,12 +33,12 @@ def test_parse(text: str, expected: int) -> None:
 @given(st.text(max_size=40))
 def test_anything_is_a_time_or_a_problem(text: str) -> None:
     """Garbage never gives another error than a problem that names the field."""
+    fields = []
     try:
-        at_ms = parse(text, NOW, "until")
+        parse(text, NOW, "until")
     except ProblemError as problem:
-        assert problem.field == "until"
-    else:
-        assert at_ms >= 0
+        fields.append(problem.field)
+    assert fields in ([], ["until"])
 
 
 @given(st.integers(0, 4_102_444_799_999))

@@ -37,6 +37,8 @@ async def test_a_day_with_every_fault(tmp_path: Path) -> None:
     assert verdict.residual_uj == 0
     assert verdict.meters == NODES * (GPUS + 5)
     assert len(Kind) - 1 <= verdict.faults
+    unmeasured = verdict.unmeasured_s / (verdict.meters * SECONDS)
+    assert verdict.coverage == pytest.approx(1 - unmeasured, abs=0.001)
     marked = [figure for figure in verdict.figures if figure.kind == EXCLUSIVE_MARKED]
     assert len(marked) > 100
     assert quantile([figure.error for figure in marked], 0.95) <= 0.003

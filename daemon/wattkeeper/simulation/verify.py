@@ -12,7 +12,7 @@ from wattkeeper.simulation.figures import JobFigure, Summary, summarise, table
 from wattkeeper.simulation.jobs import Job
 from wattkeeper.simulation.machine import Machine
 from wattkeeper.simulation.names import CLUSTER
-from wattkeeper.simulation.truth import EDGE_MS, Judge, booked_until, unmeasured
+from wattkeeper.simulation.truth import EDGE_MS, LOST_MS, Judge, booked_until, unmeasured
 
 _PERIOD_MS = 1_000
 _ALL = 10_000_000
@@ -120,7 +120,7 @@ def classify(job: Job, faults: Sequence[Fault]) -> str:
     for fault in faults:
         from_ms = fault.at_ms - 2_000
         if fault.kind is Kind.AGGREGATOR_RESTORED:
-            from_ms = fault.at_ms - fault.backup_ms - 12_000
+            from_ms = fault.at_ms - fault.backup_ms - LOST_MS
         elif fault.kind not in _TOUCHING or fault.node not in nodes:
             continue
         if job.start_ms <= fault.until_ms + 2_000 and job.end_ms >= from_ms:

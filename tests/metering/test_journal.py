@@ -111,7 +111,7 @@ def test_release_drops_what_is_committed_and_keeps_the_chain(journal: Journal) -
 
 
 def test_a_fork_carries_all_that_is_unreleased(tmp_path: Path, journal: Journal) -> None:
-    """Another id, numbers from 1, `fork_of` set, dictionary and nonce kept; also after reopening."""
+    """Another id, numbers from 1, `fork_of` set, dictionary and nonce kept; reopened as well."""
     old, nonce = journal.meta.journal, journal.meta.nonce
     number = journal.dictionary.payer(HolderKey("slurm", "1", 0))
     journal.append([window(10, number)], {})
@@ -312,7 +312,7 @@ def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path, journal: Journ
     db = sqlite3.connect(tmp_path / FILE)
     db.execute("PRAGMA user_version = 2")
     db.close()
-    with pytest.raises(JournalError, match="newer agent.*upgrade this agent"):
+    with pytest.raises(JournalError, match=r"newer agent.*upgrade this agent"):
         open_journal(tmp_path)
     assert list(tmp_path.glob("*.damaged*")) == []
 

@@ -122,6 +122,12 @@ print("whole", failed)
     assert done.stdout.startswith("whole")
 
 
+def _write_without_end(path: Path) -> None:
+    with path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
 @pytest.mark.root
 def test_a_full_file_system_loses_nothing_and_is_survived(tmp_path: Path) -> None:
     """The same on a real file system without room left."""
@@ -137,9 +143,8 @@ def test_a_full_file_system_loses_nothing_and_is_survived(tmp_path: Path) -> Non
         with open_journal(tmp_path) as journal:
             fill(journal, 5)
             ballast = tmp_path / "ballast"
-            with ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="space"):
-                while True:
-                    file.write(bytes(4096))
+            with pytest.raises(OSError, match="space"):
+                _write_without_end(ballast)
             with pytest.raises(JournalError, match="full"):
                 fill(journal, 1000)
             kept = journal.meta.last

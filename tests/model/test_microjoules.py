@@ -1,6 +1,7 @@
 """Splitting whole microjoules: nothing lost, nothing negative, nearly proportional."""
 
 from fractions import Fraction
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -29,7 +30,7 @@ def test_share_gives_more_weight_no_less(total: int, weights: list[int]) -> None
     """A larger weight never gets less, and the answer does not change."""
     parts = share(total, weights)
     ranked = sorted(zip(weights, parts, strict=True))
-    for (w, a), (v, b) in zip(ranked, ranked[1:], strict=False):
+    for (w, a), (v, b) in pairwise(ranked):
         assert w == v or a <= b
     assert parts == share(total, weights)
 

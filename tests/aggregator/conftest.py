@@ -1,7 +1,7 @@
 """An aggregator on a port of its own, with a clock that the test sets."""
 
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from blockbuster import blockbuster_ctx
 from pydantic import SecretStr
 
 from tests.aggregator.feeding import START_MS, Feeder
@@ -71,6 +72,16 @@ def settings(folder: Path, **more: Any) -> AggregatorSettings:
     return AggregatorSettings(
         listen="127.0.0.1:0", data_dir=folder, commit_interval=timedelta(hours=1), **more
     )
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks_the_loop() -> Iterator[None]:
+    """Fail where the package blocks the event loop; a lock held for a few µs is no blocking."""
+    with blockbuster_ctx("wattkeeper") as watch:
+        for name in ("threading.Lock.acquire", "threading.Lock.acquire_lock"):
+            if name in watch.functions:
+                watch.functions[name].deactivate()
+        yield
 
 
 @pytest.fixture

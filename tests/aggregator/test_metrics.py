@@ -1,7 +1,6 @@
 """`/metrics` of the aggregator."""
 
 import asyncio
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,7 +16,7 @@ from wattkeeper.aggregator.metrics import cut
 from wattkeeper.ledger import schema
 from wattkeeper.model.holder import MAX_LABEL
 
-GOLDEN = Path(__file__).parent / "golden" / "metrics.txt"
+GOLDEN = Path(__file__).parents[1] / "fixtures" / "exposition" / "aggregator.prom"
 GROUPS = {"groups": {"rack": {"r12": ("node[001-018]",)}, "row": {"a": ("node001",)}}}
 
 
@@ -35,7 +34,7 @@ async def filled(centre: Centre) -> str:
     """Feed a node twice, with a look in between, and return the exposition."""
     feeder = await centre.fed()
     exporter = centre.aggregator.exporter
-    exporter.render()
+    await asyncio.to_thread(exporter.render)
     exporter.expire()
     await centre.fed(feeder, windows=3)
     await centre.deliver(feeder.batch([], feeder.snapshot(utilization_ppm=0)))
@@ -49,13 +48,12 @@ def comparable(text: str) -> str:
 
 
 @pytest.mark.parametrize("centre", [GROUPS], indirect=True)
-async def test_golden_exposition(centre: Centre) -> None:
-    """The whole exposition, as kept; WATTKEEPER_REGENERATE=1 writes it anew."""
+async def test_golden_exposition(centre: Centre, pytestconfig: pytest.Config) -> None:
+    """The whole exposition, as kept; `--regenerate` writes it anew."""
     text = comparable(await filled(centre))
-    if os.environ.get("WATTKEEPER_REGENERATE"):
-        GOLDEN.parent.mkdir(exist_ok=True)
-        GOLDEN.write_text(text)
-    assert GOLDEN.read_text() == text
+    if pytestconfig.getoption("--regenerate"):
+        await asyncio.to_thread(GOLDEN.write_text, text)
+    assert await asyncio.to_thread(GOLDEN.read_text) == text
 
 
 @pytest.mark.promtool
@@ -134,9 +132,13 @@ async def test_the_number_of_jobs_is_capped(centre: Centre) -> None:
 async def test_totals_never_fall(centre: Centre) -> None:
     """What is taken back from the books stays in the exported total, and is counted apart."""
     before = samples(await filled(centre), "wattkeeper_account_energy_joules_total")
-    with centre.aggregator.ledger.writing() as connection:
-        for table in (schema.posting, schema.rollup):
-            connection.execute(sa.delete(table).where(table.c.holder > 16))
+
+    def take_back() -> None:
+        with centre.aggregator.ledger.writing() as connection:
+            for table in (schema.posting, schema.rollup):
+                connection.execute(sa.delete(table).where(table.c.holder > 16))
+
+    await asyncio.to_thread(take_back)
     centre.aggregator.exporter.expire()
     text = await centre.text("/metrics")
     assert before

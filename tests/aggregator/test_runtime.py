@@ -63,8 +63,12 @@ async def test_another_slot_than_the_ledgers(centre: Centre) -> None:
 
 async def test_a_newer_ledger(centre: Centre) -> None:
     """An old version does not touch what a newer one wrote."""
-    with centre.aggregator.ledger.writing() as connection:
-        connection.execute(sa.text("update alembic_version set version_num = 'ffff'"))
+
+    def write() -> None:
+        with centre.aggregator.ledger.writing() as connection:
+            connection.execute(sa.text("update alembic_version set version_num = 'ffff'"))
+
+    await asyncio.to_thread(write)
     await centre.aggregator.stop()
     assert "newer version" in await refused(Aggregator(centre.aggregator.settings))
 

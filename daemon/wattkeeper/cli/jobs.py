@@ -20,7 +20,7 @@ from wattkeeper.cli.output import (
     table,
     watts,
 )
-from wattkeeper.cli.rows import JOB_COLUMNS, flat_job
+from wattkeeper.cli.rows import JOB_COLUMNS, flat_job, seconds_between
 
 
 class Jobs(Command):
@@ -80,25 +80,21 @@ class Jobs(Command):
 
 def show(jobs: Sequence[Mapping[str, Any]]) -> None:
     """Print jobs as a table."""
+    # The list leaves coverage out where it would cost too much to look it up for each job.
+    covered = any(job["coverage"] is not None for job in jobs)
     rows = [
         [
             job["job_id"],
             job["user"] or job["account"] or "-",
             job["name"] or "-",
             (job["state"] or "-").lower(),
-            instant(job["start"])[:16],
-            span(_seconds(job)),
+            instant(job["start"])[5:16],
+            span(seconds_between(job["start"], job["end"] or job["as_of"])),
             energy(job["energy_uj"]),
             watts(job["mean_watts"]),
-            percent(job["coverage"]),
+            *([percent(job["coverage"])] if covered else []),
         ]
         for job in jobs
     ]
-    headers = ["job", "<user", "<name", "<state", "<start", "ran", "energy", "mean", "cover"]
-    console().print(table(headers, rows))
-
-
-def _seconds(job: Mapping[str, Any]) -> float | None:
-    from wattkeeper.cli.rows import seconds_between
-
-    return seconds_between(job["start"], job["end"] or job["as_of"])
+    headers = ["job", "<user", "<name", "<state", "<start", "ran", "energy", "mean"]
+    console().print(table([*headers, "cover"] if covered else headers, rows))

@@ -97,6 +97,8 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
     """Return a table: first column to the left, and those whose header starts with `<`."""
     drawn = Table(
         box=box.SIMPLE_HEAD if sys.stdout.isatty() else None,
+        show_edge=False,
+        collapse_padding=True,
         title=title or None,
         title_justify="left",
         title_style="bold",
@@ -110,8 +112,10 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
             no_wrap=not left,
             overflow="ellipsis",
         )
+    # Where a column must shrink, a name is cut in its line, never wrapped into the next.
+    space = "\u00a0" if sys.stdout.isatty() else " "
     for row in rows:
-        drawn.add_row(*(escape(clean(cell)) for cell in row))
+        drawn.add_row(*(escape(clean(cell)).replace(" ", space) for cell in row))
     return drawn
 
 

@@ -54,7 +54,7 @@ def _sums(mine: list[Record]) -> dict[tuple[int, int, int], int]:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(_EVENTS, min_size=1, max_size=12))
 def test_merging_conserves_everything(events: list[tuple[str, int]]) -> None:
-    """Shares, covered time, unmeasured time; the points still check; merging again changes nothing."""
+    """Shares and times are kept, the points still check, merging again changes nothing."""
     node = records(events)
     before = node.records
     after = merge(before)

@@ -149,11 +149,16 @@ def test_a_reboot_leaves_unmeasured_seconds_and_a_new_epoch() -> None:
     node = Node()
     node.tick()
     node.run(15)
+    old_boot_ms = node.boot_ns // 10**6
     node.reboot(down_ms=120_000)
     node.tick()
     node.run(15)
     node.finish()
     check(node.records, node.dictionary)
+    # What the old boot measured is told in the old boot's time.
+    last = [r for r in node.records if isinstance(r, Point) and r.epoch == 1][-1]
+    assert last.boot_ms == old_boot_ms
+    assert [w.boot_ms for w in node.windows if w.epoch == 1][-1] == old_boot_ms
     (lost,) = [r for r in node.records if isinstance(r, Unmeasured)]
     assert (lost.reason, lost.end_ms - lost.start_ms) == ("rebooted", 120_000)
     assert {IDLE: node.true_uj} == node.booked()

@@ -119,8 +119,11 @@ class Book:
         """Close the old epoch where it is known to, and open the new one at `at_ms`."""
         state = self.state
         if state.epoch:
+            # The old epoch may be of another boot: it ends in that one's time.
+            offset_ms, self.offset_ms = self.offset_ms, state.offset_ms
             self._close(state.upto_ms)
             self._point(state.upto_ms)
+            self.offset_ms = offset_ms
             if step.gapless or state.upto_ms - _SLACK_MS < at_ms < state.upto_ms:
                 at_ms = state.upto_ms
             # Further back: the node came up with a clock that is behind.

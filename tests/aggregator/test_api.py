@@ -1,13 +1,19 @@
 """The endpoints that ask, against a real ledger fed with real batches."""
 
+import asyncio
+import secrets
+import threading
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from tests.aggregator.conftest import Centre
 from tests.aggregator.feeding import CPU_UJ, GPU_UJ, START_MS, UUID, Feeder
 from wattkeeper.aggregator.times import rfc3339
+from wattkeeper.delivery import wire
+from wattkeeper.model.meter import Component, MeterInfo
 
 WINDOWS = 180
 GPU = WINDOWS * GPU_UJ
@@ -237,6 +243,27 @@ async def test_answers_are_as_documented(centre: Centre) -> None:
         content = document["paths"][path]["get"]["responses"]["200"]["content"]
         name = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
         assert set(document["components"]["schemas"][name]["properties"]) == set(answer)
+
+
+async def test_slow_questions_hold_up_nobody(centre: Centre) -> None:
+    """With every thread busy, probes, scrapes and deliveries go on."""
+    release = threading.Event()
+    busy = [centre.aggregator._pool.submit(release.wait) for _ in range(4)]
+    try:
+        async with asyncio.timeout(20):
+            assert (await centre.get("/healthz"))[0] == 200
+            assert "wattkeeper_nodes" in await centre.text("/metrics")
+            feeder = Feeder()
+            # Beyond the size from which on a delivery is unpacked in a thread.
+            labels = {"noise": secrets.token_hex(300_000)}
+            batch = msgspec.structs.replace(
+                feeder.batch([]), meters={1: MeterInfo("gpu/x", Component.GPU, "nvml", labels)}
+            )
+            assert len(wire.pack(batch)) > 256 << 10
+            assert (await centre.deliver(batch))[0] == 200
+    finally:
+        release.set()
+    assert all(future.result(timeout=20) for future in busy)
 
 
 async def test_the_loop_stays_free_while_a_query_runs(centre: Centre) -> None:

@@ -82,6 +82,16 @@ async def test_another_version_names_the_fix(centre: Centre) -> None:
     assert "upgrade the aggregator" in body["detail"]
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("node", ""), ("journal", "x" * 10_000), ("boot", ""), ("previous", b"short"), ("first", 0)],
+)
+async def test_impossible_batches_name_the_field(centre: Centre, field: str, value: Any) -> None:
+    """A batch that is well formed and makes no sense."""
+    batch = msgspec.structs.replace(Feeder().batch([]), **{field: value})
+    assert await centre.deliver(batch) == (400, problem("invalid", field))
+
+
 async def test_an_oversized_body_is_413(centre: Centre) -> None:
     """More than MAX_BODY is not even read to its end."""
     assert (413, problem("too-large", "body")) == await centre.post(bytes(wire.MAX_BODY + 1))

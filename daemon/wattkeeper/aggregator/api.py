@@ -96,7 +96,14 @@ class Api:
                 self._get_targets,
                 many=True,
             ),
-            Endpoint("/healthz", "Ready to take deliveries", Nothing, answers.Health, _healthy),
+            Endpoint(
+                "/healthz",
+                "Ready to take deliveries",
+                Nothing,
+                answers.Health,
+                _healthy,
+                at_once=True,
+            ),
         )
 
     def _get_fleet(self, _: Nothing) -> answers.Fleet:

@@ -48,8 +48,9 @@ def build(
     deliveries: windows.Deliveries,
     exporter: Exporter,
     pool: Executor,
+    scraper: Executor,
 ) -> web.Application:
-    """Return the application. `pool` runs what blocks."""
+    """Return the application. `pool` runs questions, `scraper` renders metrics."""
     app = web.Application(middlewares=[problems], client_max_size=MAX_BODY)
     for endpoint in endpoints:
         app.router.add_get(endpoint.path, endpoint.handler(pool))
@@ -58,7 +59,7 @@ def build(
     async def metrics(request: web.Request) -> web.Response:
         accept = request.headers.get("Accept", "")
         loop = asyncio.get_running_loop()
-        body, content_type = await loop.run_in_executor(pool, exporter.render, accept)
+        body, content_type = await loop.run_in_executor(scraper, exporter.render, accept)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     described = document(

@@ -25,7 +25,8 @@ Q = TypeVar("Q", bound=Query)
 class Endpoint(Generic[Q]):
     """`GET path`. `respond` runs in a thread and may take its time.
 
-    `many`: it answers with a list of `answer`.
+    `many`: it answers with a list of `answer`. `at_once`: it needs no thread, so that a probe is
+    answered also while every thread has a long question.
     """
 
     path: str
@@ -34,6 +35,7 @@ class Endpoint(Generic[Q]):
     answer: type[BaseModel]
     respond: Callable[[Q], BaseModel | Sequence[BaseModel]]
     many: bool = False
+    at_once: bool = False
 
     def read(self, request: web.Request) -> Q:
         """Return the parameters of a request.
@@ -75,7 +77,10 @@ class Endpoint(Generic[Q]):
 
         async def handle(request: web.Request) -> web.Response:
             query = self.read(request)
-            body = await asyncio.get_running_loop().run_in_executor(pool, work, query)
+            if self.at_once:
+                body = work(query)
+            else:
+                body = await asyncio.get_running_loop().run_in_executor(pool, work, query)
             return web.Response(body=body, content_type="application/json")
 
         return handle

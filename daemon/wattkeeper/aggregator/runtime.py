@@ -71,7 +71,10 @@ class Aggregator:
         self._exporter: Exporter | None = None
         self._failing: set[str] = set()
         self._pool = ThreadPoolExecutor(_THREADS, "ask")
+        # Apart from the questions, so that slow ones hold up neither deliveries nor scrapes.
         self._writer = ThreadPoolExecutor(1, "commit")
+        self._scraper = ThreadPoolExecutor(1, "scrape")
+        self._unpacker = ThreadPoolExecutor(1, "unpack")
 
     @property
     def ledger(self) -> Ledger:
@@ -138,8 +141,8 @@ class Aggregator:
         if self._intake is not None:
             await self.commit()
             self._intake = None
-        self._pool.shutdown()
-        self._writer.shutdown()
+        for pool in (self._pool, self._scraper, self._unpacker, self._writer):
+            pool.shutdown()
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None
@@ -220,11 +223,11 @@ class Aggregator:
             self._targets,
             self._counts,
             token=settings.token,
-            pool=self._pool,
+            pool=self._unpacker,
             now_ms=self._now_ms,
         )
         api = Api(ledger, fleet, self._targets, self._now_ms)
-        app = build(api.endpoints(), deliveries, self._exporter, self._pool)
+        app = build(api.endpoints(), deliveries, self._exporter, self._pool, self._scraper)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
         await self._runner.setup()
         host, port = host_port(settings.listen)

@@ -107,8 +107,9 @@ class Deliveries:
             if refusal.kind != "invalid" and node not in self._quarrels:
                 self._quarrels.add(node)
                 _log.warning("%s: %s: %s", batch.node, refusal.kind, refusal.detail)
+            field = refusal.detail.partition(":")[0] if refusal.kind == "invalid" else ""
             status = _STATUS[refusal.kind]
-            raise ProblemError(status, refusal.kind, refusal.detail) from refusal
+            raise ProblemError(status, refusal.kind, refusal.detail, field) from refusal
         if node in self._quarrels:
             self._quarrels.discard(node)
             _log.info("%s: deliveries are taken again", batch.node)

@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -82,6 +83,17 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_an_aggregator_without_its_extra(tmp_path: Path) -> None:
+    """A node's installation has no database library: the fix is one command."""
+    code = (
+        "import sys; sys.modules['sqlalchemy'] = None; from wattkeeper.cli.main import main; "
+        f"sys.exit(main(['aggregator', '--data-dir', {str(tmp_path)!r}]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, "pip install 'wattkeeper[aggregator]'" in done.stderr) == (2, True)
+    assert "Traceback" not in done.stderr
 
 
 def test_the_commands_that_ask_do_not_import_the_ledger() -> None:

@@ -44,6 +44,8 @@ COMMANDS: dict[str, Entry] = {
     "config": Entry(SETUP, "config", "Config", "check the configuration, or show where it is from"),
 }
 
+_OF_AGGREGATOR = {"sqlalchemy", "alembic"}
+
 EXAMPLES = """\
 Examples:
   wattkeeper up                           start everything on this machine
@@ -108,6 +110,12 @@ def _run(name: str, args: Sequence[str]) -> int:
     except CommandError as error:
         print(f"wattkeeper {name}: {error}", file=sys.stderr)
         return error.code
+    except ModuleNotFoundError as error:
+        if error.name not in _OF_AGGREGATOR:
+            raise
+        advice = "it is part of the aggregator: pip install 'wattkeeper[aggregator]'"
+        print(f"wattkeeper {name}: {error.name} is not installed; {advice}", file=sys.stderr)
+        return 2
     except BrokenPipeError:
         # The reader (`head`) has seen enough; keep the interpreter from saying so at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -109,7 +109,7 @@ class Demonstration:
         by_id = {job.raw_id: job for job in booked}
         by_class: dict[str, list[JobFigure]] = {}
         for job in sorted(self._ended(), key=lambda job: job.start_ms - job.end_ms):
-            figure = judge_job(job, by_id, ())
+            figure = judge_job(job, by_id, (), self.fleet.time.now_ms)
             by_class.setdefault(figure.kind, []).append(figure)
         each = max(1, most // max(1, len(by_class)))
         return [

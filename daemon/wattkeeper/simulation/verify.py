@@ -1,11 +1,12 @@
 """The verdict on a simulated run: residual, coverage, and every job's error against the truth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.queries.job import Job as BookedJob
 from wattkeeper.ledger.queries.job import JobFilter, jobs
+from wattkeeper.ledger.runs import TOUCH_MS
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.simulation.faults import AGENT_DOWN, Fault, Kind
 from wattkeeper.simulation.figures import JobFigure, Summary, summarise, table
@@ -69,11 +70,10 @@ def verify(
 ) -> Verdict:
     """Hold a ledger, to which everything up to `end_ms` was delivered, against the truth."""
     books = balance(ledger)
-    judge = Judge(
-        machines, faults, unmeasured(ledger, machines), booked_until(ledger, machines), end_ms
-    )
+    ends = booked_until(ledger, machines)
+    judge = Judge(machines, faults, unmeasured(ledger, machines), ends, end_ms)
     booked = {job.raw_id: job for job in jobs(ledger, JobFilter(cluster=CLUSTER, limit=_ALL))}
-    figures = [judge_job(job, booked, faults) for job in ran if not job.running]
+    figures = [judge_job(job, booked, faults, end_ms) for job in comparable(ran, ends, end_ms)]
     wrong = list(judge.differences(books.meters))
     return Verdict(
         residual_uj=books.residual_uj,
@@ -89,22 +89,38 @@ def verify(
     )
 
 
+def comparable(
+    ran: Sequence[Job], ends: Mapping[tuple[str, str], int], end_ms: int
+) -> Iterator[Job]:
+    """Yield the jobs that have ended, and the running ones that are booked up to the end."""
+    for job in ran:
+        meters = [
+            (place.machine.name, device.name)
+            for place in job.places
+            for device in job.devices(place)
+        ]
+        if not job.running or all(ends.get(meter) == end_ms for meter in meters):
+            yield job
+
+
 def judge_job(
     job: Job,
     booked: Mapping[str, BookedJob],
     faults: Sequence[Fault],
+    end_ms: int,
 ) -> JobFigure:
-    """Return one ended job's error: on its GPUs if it has any, else on the sockets."""
+    """Return one job's error up to `end_ms`: on its GPUs if it has any, else on the sockets."""
     parts = ("gpu",) if job.plan.gpus else ("cpu", "dram")
     prefix = "gpu/" if job.plan.gpus else "cpu/"
     mine = booked.get(job.plan.job_id)
+    true = job.measure(end_ms)
     return JobFigure(
         kind=classify(job, faults),
         job_id=job.plan.job_id,
-        true_uj=sum(uj for (_, meter), uj in job.true_uj.items() if meter.startswith(prefix)),
+        true_uj=sum(uj for (_, meter), uj in true.items() if meter.startswith(prefix)),
         booked_uj=sum(mine.energy_by_component_uj.get(part, 0) for part in parts) if mine else 0,
         within_uj=_period_uj(job, prefix),
-        seconds=(job.end_ms - job.start_ms) / 1000,
+        seconds=(min(job.end_ms, end_ms) - job.start_ms) / 1000,
     )
 
 
@@ -118,12 +134,15 @@ def classify(job: Job, faults: Sequence[Fault]) -> str:
         kind = EXCLUSIVE_MARKED if job.marked else EXCLUSIVE_UNMARKED
     nodes = {place.machine.name for place in job.places}
     for fault in faults:
-        from_ms = fault.at_ms - 2_000
-        if fault.kind is Kind.AGGREGATOR_RESTORED:
+        from_ms, until_ms = fault.at_ms - 2_000, fault.until_ms + 2_000
+        if abs(fault.step_ms) > TOUCH_MS and fault.node in nodes:
+            # The births that this node reports no longer fit what the scheduler says.
+            until_ms = job.start_ms
+        elif fault.kind is Kind.AGGREGATOR_RESTORED:
             from_ms = fault.at_ms - fault.backup_ms - LOST_MS
         elif fault.kind not in _TOUCHING or fault.node not in nodes:
             continue
-        if job.start_ms <= fault.until_ms + 2_000 and job.end_ms >= from_ms:
+        if job.start_ms <= until_ms and job.end_ms >= from_ms:
             return kind + THROUGH
     return kind
 
@@ -131,11 +150,12 @@ def classify(job: Job, faults: Sequence[Fault]) -> str:
 def _period_uj(job: Job, prefix: str) -> int:
     """What its devices drew within one sampling period after each of its edges."""
     total = 0
+    edges = (job.start_ms,) if job.running else (job.start_ms, job.end_ms)
     for place in job.places:
         for device in job.devices(place):
             if device.name.startswith(prefix):
                 wave = device.chip.wave
-                for edge_ms in (job.start_ms, job.end_ms):
+                for edge_ms in edges:
                     until_ms = edge_ms + _PERIOD_MS + EDGE_MS
                     total += wave.energy_uj(until_ms) - wave.energy_uj(edge_ms - EDGE_MS)
     return total

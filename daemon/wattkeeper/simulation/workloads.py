@@ -96,7 +96,7 @@ class Workloads:
 
     def _short(self, partition: str) -> JobPlan:
         watts = self._random.randint(120, 500)
-        lasts = min(120.0, 2 * math.exp(self._random.expovariate(0.55)))
+        lasts = math.exp(self._random.uniform(math.log(2), math.log(120)))
         return self._plan(
             partition, "short", "smoke-test", lasts,
             gpu_power=Pattern((1, watts * 1000)), cores=4, memory_bytes=4 << 30,

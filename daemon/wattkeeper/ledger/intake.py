@@ -131,19 +131,8 @@ class Intake:
         self._note_node(pending, journal, batch, now_ms)
         self._check_continues(pending, journal, batch, now_ms)
         self._roster.learn(pending, journal, batch, now_ms)
-        if pending.postings > MAX_POSTINGS:
-            return _ack(journal, now_ms)
-        skip = self._skip(pending, journal, batch, now_ms)
-        if skip is None:
-            return _ack(journal, now_ms)
-        try:
-            self._take(pending, journal, batch, skip, now_ms)
-        except _Unknown as unknown:
-            journal.asked += 1
-            ack = _ack(journal, now_ms, unknown)
-        else:
-            journal.asked = 0
-            ack = _ack(journal, now_ms)
+        unknown = self._take_new(pending, journal, batch, now_ms)
+        journal.asked = journal.asked + 1 if unknown else 0
         pending.cursors[journal.id] = (journal, journal.accepted)
         pending.journals[journal.id] = (
             journal.accepted,
@@ -154,7 +143,22 @@ class Intake:
             now_ms,
             journal.id,
         )
-        return ack
+        return _ack(journal, now_ms, unknown)
+
+    def _take_new(
+        self, pending: Pending, journal: JournalBook, batch: Batch, now_ms: int
+    ) -> _Unknown | None:
+        """Take the records beyond the cursor, up to one whose dictionary entry is missing."""
+        if pending.postings > MAX_POSTINGS:
+            return None
+        skip = self._skip(pending, journal, batch, now_ms)
+        if skip is None:
+            return None
+        try:
+            self._take(pending, journal, batch, skip, now_ms)
+        except _Unknown as unknown:
+            return unknown
+        return None
 
     def _note_node(self, pending: Pending, journal: JournalBook, batch: Batch, now_ms: int) -> None:
         node = journal.node

@@ -33,7 +33,7 @@ class JournalBook:
 
     `known_*`: highest dictionary number known. `base`: what makes its holder numbers ids.
     `asked`: how often in a row it was asked for the same dictionary entries.
-    `recent`: its newest holders, to tell a redefinition.
+    `recent`: fingerprints of its newest holders, to tell a redefinition.
     """
 
     __slots__ = (
@@ -54,6 +54,6 @@ class JournalBook:
         self.known_meters = 0
         self.known_epochs = 0
         self.known_holders = FIRST_HOLDER - 1
-        self.recent: dict[int, tuple[str, str, int]] = {}
+        self.recent: dict[int, int] = {}
         self.asked = 0
         self.seen_ms = 0

@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from wattkeeper.ledger import schema
 from wattkeeper.ledger.journals import JournalBook, NodeBook
 from wattkeeper.ledger.meters import MeterBook
-from wattkeeper.ledger.roster import RECENT_HOLDERS, Roster
+from wattkeeper.ledger.roster import RECENT_HOLDERS, Roster, fingerprint
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.meter import Component
 from wattkeeper.model.window import EpochInfo
@@ -87,7 +87,8 @@ def _dictionaries(
             holder.id.between(newest - RECENT_HOLDERS + 1, newest), holder.id > journal.base
         )
         for row in connection.execute(query):
-            journal.recent[row.id - journal.base] = (row.manager, row.raw_id, row.birth_ms)
+            known = fingerprint(row.manager, row.raw_id, row.birth_ms)
+            journal.recent[row.id - journal.base] = known
 
 
 def _epochs(connection: sa.Connection, meters: dict[int, MeterBook]) -> None:

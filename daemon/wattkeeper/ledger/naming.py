@@ -1,6 +1,6 @@
 """New holders find their workload at the commit that writes them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -9,6 +9,8 @@ from wattkeeper.ledger.runs import NAMES, WORDS, Key, Runs
 from wattkeeper.model.holder import MAX_LABEL, HolderInfo
 
 _LABELS = (*WORDS, *NAMES)
+_PIECE = 5_000
+"""Holders that are named at a time: a whole fleet's start in one commit stays small."""
 
 
 def map_holders(
@@ -27,21 +29,36 @@ def map_holders(
         for row in connection.execute(sa.select(schema.node.c.id, schema.node.c.cluster))
     }
     keys = {number: _key(clusters[node], info) for number, (node, info) in new.items()}
-    runs = Runs.load(connection, keys.values())
-    rows: list[bulk.Row] = []
-    for number, (node, info) in sorted(
-        new.items(), key=lambda item: (item[1][1].birth_ms, item[0])
-    ):
-        key, born_ms = keys[number], info.birth_ms
-        seen_ms = max(seen.get(number, 0), born_ms)
-        run = runs.find(key, born_ms, seen_ms) or runs.new(key)
-        run.live(born_ms, seen_ms)
-        labels = {name: info.labels[name][:MAX_LABEL] for name in _LABELS if name in info.labels}
-        run.say(labels, replace=False)
-        rows.append((number, node, key[1], key[2], born_ms, seen_ms, run.id))
-    runs.save()
-    columns = "id node manager raw_id birth_ms seen_ms workload"
-    bulk.insert(connection, schema.holder, columns, rows)
+    order = sorted(new, key=lambda number: (keys[number], new[number][1].birth_ms, number))
+    for some in _pieces(order, keys):
+        runs = Runs.load(connection, {keys[number] for number in some})
+        rows = [_row(runs, keys[number], number, *new[number], seen) for number in some]
+        runs.save()
+        columns = "id node manager raw_id birth_ms seen_ms workload"
+        bulk.insert(connection, schema.holder, columns, rows)
+
+
+def _pieces(order: Sequence[int], keys: Mapping[int, Key]) -> Iterator[Sequence[int]]:
+    """Cut into pieces that keep holders of one key together: they may be one run."""
+    begin = 0
+    while begin < len(order):
+        end = min(begin + _PIECE, len(order))
+        while end < len(order) and keys[order[end]] == keys[order[end - 1]]:
+            end += 1
+        yield order[begin:end]
+        begin = end
+
+
+def _row(
+    runs: Runs, key: Key, number: int, node: int, info: HolderInfo, seen: Mapping[int, int]
+) -> bulk.Row:
+    born_ms = info.birth_ms
+    seen_ms = max(seen.get(number, 0), born_ms)
+    run = runs.find(key, born_ms, seen_ms) or runs.new(key)
+    run.live(born_ms, seen_ms)
+    labels = {name: info.labels[name][:MAX_LABEL] for name in _LABELS if name in info.labels}
+    run.say(labels, replace=False)
+    return number, node, key[1], key[2], born_ms, seen_ms, run.id
 
 
 def _key(cluster: str, info: HolderInfo) -> Key:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from typing import TypeVar
+from zlib import crc32
 
 from wattkeeper.delivery.wire import GENESIS, Batch
 from wattkeeper.ledger.checks import MOST
@@ -14,7 +15,7 @@ from wattkeeper.model.holder import FIRST_HOLDER, MAX_LABEL, HolderInfo
 from wattkeeper.model.meter import Component, MeterInfo
 from wattkeeper.model.window import EpochInfo
 
-RECENT_HOLDERS = 64
+RECENT_HOLDERS = 32
 """Holders per journal kept in memory to tell a redefinition."""
 MOST_ENTRIES = 1 << 31
 """Dictionary numbers stay below, so that a holder's id fits 64 bits."""
@@ -95,7 +96,7 @@ class Roster:
             pending.journal_epochs.append((journal.id, number, epoch.boot, epoch.load, epoch.reset))
         for number, holder in _news(batch.holders, journal.known_holders, gone):
             journal.known_holders = number
-            journal.recent[number] = _who(holder)
+            journal.recent[number] = fingerprint(holder.manager, holder.raw_id, holder.birth_ms)
             journal.recent.pop(number - RECENT_HOLDERS, None)
             pending.holders[journal.base | number] = (journal.node.id, holder)
 
@@ -205,7 +206,9 @@ def _check_holders(journal: JournalBook, batch: Batch) -> None:
             raise Refusal("invalid", f"holders: {number} is below {FIRST_HOLDER}")
         if not 0 <= holder.birth_ms < MOST:
             raise Refusal("invalid", f"holders: {number}: birth_ms is out of range")
-        if journal.recent.get(number, _who(holder)) != _who(holder):
+        if journal.recent.get(
+            number, fingerprint(holder.manager, holder.raw_id, holder.birth_ms)
+        ) != fingerprint(holder.manager, holder.raw_id, holder.birth_ms):
             raise Refusal("fork", f"holders: {number} was another holder before")
 
 
@@ -224,8 +227,9 @@ def _check_identity(batch: Batch) -> None:
         raise Refusal("invalid", f"previous: must have {len(GENESIS)} bytes")
 
 
-def _who(holder: HolderInfo) -> tuple[str, str, int]:
-    return holder.manager, holder.raw_id, holder.birth_ms
+def fingerprint(manager: str, raw_id: str, birth_ms: int) -> int:
+    """Return a holder's identity in 32 bits: thousands of journals remember their newest ones."""
+    return crc32(f"{manager}\0{raw_id}\0{birth_ms}".encode())
 
 
 def _news(entries: Mapping[int, Entry], known: int, gone: bool) -> list[tuple[int, Entry]]:

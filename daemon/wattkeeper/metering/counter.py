@@ -70,8 +70,9 @@ class CounterState(msgspec.Struct):
 
     `total_uj` is the running count of the epoch at `boot_ns`, `raw_uj` the hardware's own value
     there. `power_pj` integrates power from `power_from_ns` on without a hole and counts from
-    `boot_ns`: it checks the counter, and stands in where there is none to trust. `suspect` is a
-    value that awaits a consistent second one, doubted since `doubt_ns`.
+    `boot_ns`: it checks the counter, and stands in where there is none to trust. `moved_ns`: when
+    the counter was last seen to step. `suspect` is a value that awaits a consistent second one,
+    doubted since `doubt_ns`.
     """
 
     epoch: EpochInfo
@@ -80,6 +81,7 @@ class CounterState(msgspec.Struct):
     total_uj: int
     boot_ns: int
     resets: int = 0
+    moved_ns: int = 0
     power_mw: int | None = None
     power_ns: int = 0
     power_from_ns: int = 0
@@ -264,12 +266,19 @@ class Counter:
         if state.power_ns != now.boot_ns:
             state.power_mw = None  # its next trapezoid would begin before this value
         state.raw_uj, state.boot_ns = now.raw_uj, now.boot_ns
+        state.moved_ns = now.boot_ns
         state.total_uj += delta
         return Advance(last.boot_ns, now.boot_ns, delta, state.total_uj)
 
     def _standing_still(self, reading: Reading, spec: MeterSpec) -> list[Step]:
-        """Wait; book no zero until it is clear whether the counter or the device rests."""
+        """Wait; book no zero until it is clear whether the counter or the device rests.
+
+        Only right after a step the next one is not due yet: a mark there cuts the interval.
+        """
         state = self.state
+        if reading.boot_ns - state.moved_ns < _STEP_NS:
+            from_ns, state.boot_ns = state.boot_ns, reading.boot_ns
+            return [Advance(from_ns, state.boot_ns, 0, state.total_uj)]
         still_ns = reading.boot_ns - max(state.boot_ns, state.power_from_ns)
         if still_ns < _DOUBT_NS or state.power_pj < _STUCK_UJ * _PJ_PER_UJ:
             return []

@@ -69,7 +69,7 @@ class FakeSource:
 
     def gauges(self) -> Sequence[Gauge]:
         """Return one."""
-        return [Gauge("host_load1", (), 0.5)]
+        return [Gauge("host_memory_total_bytes", (), 64)]
 
     def findings(self) -> Sequence[Finding]:
         """Return that all is well."""

@@ -103,14 +103,16 @@ class Sender:
         if self._differs(answer):
             return self._fork("the aggregator knows other records under this journal's numbers")
         self._recover()
-        before, known = self._known.accepted, self._known
+        known = self._known
+        before = (known.accepted, known.meters, known.holders, known.epochs)
         known.accepted = answer.accepted
         known.meters, known.holders, known.epochs = answer.meters, answer.holders, answer.epochs
-        self.delivered_records += max(0, answer.accepted - before)
+        self.delivered_records += max(0, answer.accepted - before[0])
         self._journal.release(min(answer.committed, answer.accepted), held)
         self._size = _LARGEST
         # An answer that moves nothing is not asked for again at once.
-        return answer.accepted < self._journal.meta.last and answer.accepted != before
+        moved = (known.accepted, known.meters, known.holders, known.epochs) != before
+        return moved and answer.accepted < self._journal.meta.last
 
     def pause_s(self) -> float:
         """Return how long to wait after a failure: longer each time, at random, at most 60 s."""

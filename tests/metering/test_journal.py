@@ -126,13 +126,19 @@ def test_a_fork_carries_all_that_is_unreleased(tmp_path: Path, journal: Journal)
         assert number in again.dictionary.entries[HOLDER]
 
 
-def test_another_name_forks(tmp_path: Path, journal: Journal) -> None:
-    """A cloned image that comes up under another node name is another journal."""
-    old = journal.meta.journal
+def test_the_journal_of_another_node_is_put_aside(tmp_path: Path, journal: Journal) -> None:
+    """It came with a disk image; the node that wrote its windows delivers them."""
     journal.close()
     with open_journal(tmp_path, node="other") as again:
-        assert (old, "other") == (again.meta.fork_of, again.meta.node)
-        assert len(everything(again)) == 10
+        assert "is the journal of node" in again.set_aside
+        assert again.meta.node == "other"
+        assert again.meta.journal != journal.meta.journal
+        assert again.meta.nonce != journal.meta.nonce
+        assert (everything(again), again.states()) == ([], {})
+    aside = next(tmp_path.glob("journal.sqlite.aside-????????"))
+    aside.rename(tmp_path / "journal.sqlite")
+    with open_journal(tmp_path) as back:
+        assert len(everything(back)) == 10
 
 
 def test_shrink_merges_only_what_was_never_sent(tmp_path: Path) -> None:
@@ -278,11 +284,11 @@ def test_a_damaged_file_is_put_aside_and_metering_goes_on(tmp_path: Path, journa
     journal.close()
     (tmp_path / FILE).write_bytes(b"this is not a database, at all" * 400)
     with open_journal(tmp_path) as again:
-        assert again.set_aside is not None
-        assert again.set_aside.exists()
+        assert "is damaged" in again.set_aside
+        assert Path(again.set_aside.partition(" ")[0]).exists()
         fill(again, 1)
     with open_journal(tmp_path) as third:
-        assert third.set_aside is None
+        assert third.set_aside == ""
         assert third.meta.last == 1
 
 
@@ -302,7 +308,7 @@ def test_content_that_sqlite_cannot_tell_as_damaged_is_put_aside(tmp_path: Path,
         journal.append([window(0, number)], {"gpu/x": msgpack(BookState(1))})
     edit(tmp_path, sql)
     with open_journal(tmp_path) as again:
-        assert again.set_aside is not None
+        assert "is damaged" in again.set_aside
         assert again.meta.last == 0
 
 
@@ -314,7 +320,7 @@ def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path, journal: Journ
     db.close()
     with pytest.raises(JournalError, match=r"newer agent.*upgrade this agent"):
         open_journal(tmp_path)
-    assert list(tmp_path.glob("*.damaged*")) == []
+    assert list(tmp_path.glob("*.aside*")) == []
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:

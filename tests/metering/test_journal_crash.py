@@ -36,7 +36,7 @@ def _environment() -> dict[str, str]:
 def _agree(folder: Path) -> int:
     """Assert that only whole commits are there; return the last number."""
     with open_journal(folder) as journal:
-        assert journal.set_aside is None
+        assert journal.set_aside == ""
         last = journal.meta.last
         assert everything(journal) == [window(n) for n in range(last)]
         assert journal.states().get("gpu/x", BookState(1)).booked_uj == last * 5

@@ -102,6 +102,8 @@ class Agent:
             log=_log_break,
             changed_hands=self.changed_hands,
         )
+        if self.journal.set_aside:
+            log.error("the journal begins anew: %s", self.journal.set_aside)
         if self.transport is not None:
             self.sender = Sender(self.journal, self.transport, self.clock, self.boot)
 
@@ -267,6 +269,10 @@ class Agent:
         if self.trouble:
             fix = "make room or give the agent another data_dir; metering goes on meanwhile"
             return Finding("journal", State.FAILING, self.trouble, fix)
+        if self.journal.set_aside:
+            fix = "its undelivered windows are in that file only; restart when you have seen to it"
+            detail = f"began anew: {self.journal.set_aside}"
+            return Finding("journal", State.STALE, detail, fix)
         detail = f"{self.journal.pending} records not committed by the aggregator"
         return Finding("journal", State.OK, detail)
 

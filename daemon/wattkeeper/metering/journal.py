@@ -63,12 +63,10 @@ class Journal:
         self._lock = threading.Lock()
         self._max_bytes = max_bytes
         self._new_id = new_id
-        self._db, self.set_aside = open_file(folder / FILE, durable=durable)
+        self._db, self.set_aside = open_file(folder / FILE, cluster, node, durable=durable)
         self.meta = stored_meta(self._db) or Meta(new_id(), new_id(), node, cluster)
         self.dictionary = stored_dictionary(self._db, self.meta.next_numbers)
         self.dictionary.used(self.dictionary.entries[HOLDER], self.meta.last)
-        if self.meta.node != node or self.meta.cluster != cluster:
-            self._fork_as(cluster, node)
 
     def states(self) -> dict[str, BookState]:
         """Return the books as of the last append."""
@@ -159,7 +157,17 @@ class Journal:
         What has not been released goes along under new numbers, so nothing is lost; what the
         aggregator has booked already it tells by time.
         """
-        self._fork_as(self.meta.cluster, self.meta.node)
+        with self._transaction("fork") as db:
+            self._mend(db)
+            rows = db.execute(
+                "SELECT payload FROM record WHERE seq <= ? ORDER BY seq", (self.meta.last,)
+            ).fetchall()
+            meta = Meta(
+                self._new_id(), self.meta.nonce, self.meta.node, self.meta.cluster,
+                fork_of=self.meta.journal, next_numbers=self.meta.next_numbers,
+            )  # fmt: skip
+            db.execute("DELETE FROM record")
+            self._rechain(db, meta, [payload for (payload,) in rows])
 
     def shrink(self) -> bool:
         """Merge what was never sent if the file is too large; True if anything was merged."""
@@ -309,19 +317,6 @@ class Journal:
             )
             db.execute("DELETE FROM record")
             self._rechain(db, meta, payloads)
-
-    def _fork_as(self, cluster: str, node: str) -> None:
-        with self._transaction("fork") as db:
-            self._mend(db)
-            rows = db.execute(
-                "SELECT payload FROM record WHERE seq <= ? ORDER BY seq", (self.meta.last,)
-            ).fetchall()
-            meta = Meta(
-                self._new_id(), self.meta.nonce, node, cluster,
-                fork_of=self.meta.journal, next_numbers=self.meta.next_numbers,
-            )  # fmt: skip
-            db.execute("DELETE FROM record")
-            self._rechain(db, meta, [payload for (payload,) in rows])
 
     def _rechain(self, db: sqlite3.Connection, meta: Meta, payloads: Sequence[bytes]) -> None:
         """Append encoded records to `meta`'s end and make it the journal's."""

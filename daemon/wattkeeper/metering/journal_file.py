@@ -1,4 +1,4 @@
-"""The journal's file: opened, checked, and put aside where it is damaged."""
+"""The journal's file: opened, checked, and put aside where it is damaged or another node's."""
 
 import sqlite3
 import uuid
@@ -78,19 +78,32 @@ def stored_states(db: sqlite3.Connection) -> dict[str, BookState]:
     }
 
 
-def open_file(path: Path, *, durable: bool) -> tuple[sqlite3.Connection, Path | None]:
-    """Open the file; one that is damaged is put aside, so that metering goes on in a new one."""
+def open_file(
+    path: Path, cluster: str, node: str, *, durable: bool
+) -> tuple[sqlite3.Connection, str]:
+    """Open the file; say which one was put aside and why, if one was.
+
+    A damaged one would stop the metering. One of another node came with a disk image: the node
+    that wrote its windows delivers them, and its counts are those of another machine.
+    """
     try:
-        return _connect(path, durable=durable), None
+        db = _connect(path, durable=durable)
     except sqlite3.OperationalError as error:
         raise JournalError(f"data_dir: cannot open {path}: {error}") from error
-    except sqlite3.DatabaseError:
-        aside = path.with_name(f"{path.name}.damaged-{fresh_id()[:8]}")
+    except sqlite3.DatabaseError as error:
+        why = f"is damaged ({error})"
+    else:
+        meta = stored_meta(db)
+        if meta is None or (meta.cluster, meta.node) == (cluster, node):
+            return db, ""
+        why = f"is the journal of node {meta.node} in cluster {meta.cluster}"
+        db.close()
+    aside = path.with_name(f"{path.name}.aside-{fresh_id()[:8]}")
     for suffix in ("", "-wal", "-shm"):
         piece = path.with_name(path.name + suffix)
         if piece.exists():
             piece.rename(aside.with_name(aside.name + suffix))
-    return _connect(path, durable=durable), aside
+    return _connect(path, durable=durable), f"{aside} {why}"
 
 
 def _connect(path: Path, *, durable: bool) -> sqlite3.Connection:

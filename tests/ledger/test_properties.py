@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.ledger.books import SLOT, T0, Journal, Meter, holder
+from tests.ledger.books import SLOT, T0, WINDOW, Journal, Meter, holder
 
 from wattkeeper.ledger import schema
 from wattkeeper.ledger.intake import Intake
@@ -17,7 +17,7 @@ from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.window import EpochInfo, Tombstone, Unmeasured
 
 NOW = T0 + 200 * SLOT
-FEW = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 LEDGERS = (Ledger.open("sqlite://"), Ledger.open("sqlite://"))
 """In memory, emptied before each example: opening one compiles every statement anew."""
 
@@ -90,7 +90,7 @@ def write(steps: Sequence[tuple[str, int, int]]) -> Truth:
             meter.at_ms = end
             meter.point()
         line = meter.at_ms - meter.at_ms % SLOT + SLOT
-        if meter.at_ms + 10_000 > line:
+        if meter.at_ms + 2 * WINDOW > line:  # a window never crosses a slot line unsaid
             meter.window((1, 3), ms=line - meter.at_ms)
             truth.uj += 3
     # The last words, beyond anything that was lost.

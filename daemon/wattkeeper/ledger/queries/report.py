@@ -126,9 +126,10 @@ def _joined(source: Any, *columns: Any) -> "sa.Select[Any]":
 
 def _energies(source: Any, by: str) -> "sa.Select[Any]":
     account = sa.case((source.holder < FIRST_HOLDER, source.holder), else_=FIRST_HOLDER)
-    keys = (_key(by).label("key"), account.label("account"), schema.meter.c.component)
+    # No label may be a column's name: SQL would group by the column, and idle with system.
+    keys = (_key(by).label("key"), account.label("booked_to"), schema.meter.c.component)
     figures = (*parts(source.uj), sa.func.sum(source.ms).label("ms"))
-    return _joined(source, *keys, *figures).group_by(*(key for key in ("key", "account")), keys[2])
+    return _joined(source, *keys, *figures).group_by("key", "booked_to", keys[2])
 
 
 def _jobs(source: Any, by: str) -> "sa.Select[Any]":
@@ -138,8 +139,8 @@ def _jobs(source: Any, by: str) -> "sa.Select[Any]":
 
 def _add(rows: dict[tuple[str, str], ReportRow], found: Any, by: str) -> None:
     uj = whole(found.uj_high, found.uj_low)
-    held = found.account >= FIRST_HOLDER
-    account = "workload" if held else Account(found.account).name.lower()
+    held = found.booked_to >= FIRST_HOLDER
+    account = "workload" if held else Account(found.booked_to).name.lower()
     if held or by == "node":
         key, kind = found.key or "", "group"
     else:

@@ -19,7 +19,11 @@ UUID = "GPU-5c1f0000-0000-0000-0000-000000000001"
 
 @dataclass(slots=True)
 class Feeder:
-    """A node whose journal starts at START_MS; `holder` has the GPU whole and half the CPU."""
+    """A node whose journal starts at START_MS.
+
+    Its holder has the GPU whole and half the CPU; an eighth of the CPU is the system's, the
+    rest is idle.
+    """
 
     node: str = "node001"
     cluster: str = "west"
@@ -106,10 +110,10 @@ class Feeder:
     def _window(self, meter: int, uj: int) -> Window:
         first = self.counts[meter]
         self.counts[meter] += uj
-        mine = uj if meter == 1 else uj // 2
-        shares = [Share(FIRST_HOLDER, mine, 0, STEP_MS)]
+        shares = [Share(FIRST_HOLDER, uj if meter == 1 else uj // 2, 0, STEP_MS)]
         if meter == 2:
-            shares.append(Share(Account.SYSTEM, uj - mine, 0, STEP_MS))
+            shares.append(Share(Account.SYSTEM, uj // 8, 0, STEP_MS))
+            shares.append(Share(Account.IDLE, uj - uj // 2 - uj // 8, 0, STEP_MS))
         return Window(
             meter=meter,
             epoch=1,

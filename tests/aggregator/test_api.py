@@ -77,6 +77,18 @@ async def test_report_rows_add_up_to_the_balance(centre: Centre, by: str) -> Non
     assert sum(int(row["energy_uj"]) for row in report["rows"]) == GPU + CPU
 
 
+@pytest.mark.parametrize("by", ["user", "account", "node"])
+async def test_report_keeps_accounts_apart(centre: Centre, by: str) -> None:
+    """What is idle and what is the system's are two rows, or two accounts of a node's row."""
+    await centre.fed()
+    _, report = await centre.get("/v1/report", by=by, since="-1h")
+    if by == "node":
+        booked = report["rows"][0]["energy_by_account_uj"]
+    else:
+        booked = {row["kind"]: row["energy_uj"] for row in report["rows"]}
+    assert (booked["idle"], booked["system"]) == (str(CPU * 3 // 8), str(CPU // 8))
+
+
 async def test_balance_balances(centre: Centre) -> None:
     """Residual 0 on both meters, and what is booked is what was counted."""
     await centre.fed()
@@ -90,7 +102,8 @@ async def test_balance_balances(centre: Centre) -> None:
     by_meter = {meter["meter"]: meter for meter in answer["meters"]}
     gpu, cpu = by_meter[f"gpu/{UUID}"], by_meter["cpu/0/package"]
     assert (str(GPU), str(GPU)) == (gpu["measured_uj"], gpu["workload_uj"])
-    assert (str(CPU // 2), str(CPU // 2)) == (cpu["workload_uj"], cpu["system_uj"])
+    booked = (cpu["workload_uj"], cpu["system_uj"], cpu["idle_uj"])
+    assert booked == (str(CPU // 2), str(CPU // 8), str(CPU * 3 // 8))
     assert cpu["covered_seconds"] == 1800
 
 

@@ -54,6 +54,12 @@ def test_span(value: float, expected: str) -> None:
     assert expected == output.span(value)
 
 
+@pytest.mark.parametrize("text", ["2026-11-23T20:15:00Z", "2026-11-23T20:15:00.943Z"])
+def test_instants(text: str) -> None:
+    """To the second, readable, still with their zone."""
+    assert output.instant(text) == "2026-11-23 20:15:00Z"
+
+
 def test_names_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Escapes, markup and newlines in a job's name stay text."""
     output.console().print(output.table(["job"], [["\x1b[2J[red]x[/red]\nrm"]]))

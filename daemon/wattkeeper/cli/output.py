@@ -70,7 +70,8 @@ def instant(text: str | None) -> str:
     """Return an RFC 3339 instant without its fraction: `2026-11-23 20:15:00Z`."""
     if text is None:
         return UNKNOWN
-    return text.replace("T", " ").replace("+00:00", "Z")
+    whole = text.partition(".")[0].removesuffix("Z")
+    return f"{whole.replace('T', ' ')}Z"
 
 
 def emit_json(answer: Any) -> None:

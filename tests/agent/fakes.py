@@ -58,6 +58,7 @@ class FakeSource:
         )
     )
     closed: bool = False
+    silent: bool = False
     reads: int = 0
 
     async def start(self) -> None:
@@ -78,6 +79,8 @@ class FakeSource:
     async def read(self, deadline_s: float) -> Sequence[Reading]:
         """Return 300 W since boot."""
         self.reads += 1
+        if self.silent:
+            return []
         temperature = Gauge(
             "gpu_temperature_celsius", (("sensor", "core"), ("uuid", "GPU-0001")), 40
         )

@@ -114,3 +114,12 @@ def test_a_second_agent_in_the_same_folder_is_refused(tmp_path: Path) -> None:
             pass
     with claim(data, procfs):
         pass
+
+
+def test_a_folder_too_long_for_the_control_socket_is_refused(tmp_path: Path) -> None:
+    """The kernel's limit would otherwise show as a bare OSError."""
+    with (
+        pytest.raises(ConfigError, match=r"data_dir: .* is too long for the control socket"),
+        claim(tmp_path / ("x" * 108), Path("/proc")),
+    ):
+        pass

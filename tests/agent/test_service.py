@@ -168,6 +168,21 @@ async def test_the_exposition_says_what_was_metered(tmp_path: Path) -> None:
     assert 'model="A \\"B\\"\\n\\\\C"' in next(x for x in lines if "gpu_info{" in x)
 
 
+async def test_what_a_silent_gpu_last_said_is_not_shown_as_now(tmp_path: Path) -> None:
+    """Its energy stays, its power and temperature go until it answers again."""
+    bench = Bench(tmp_path)
+    await bench.agent.tick()
+    assert b"gpu_power_watts" in Exposition(bench.agent).render(), "the first reading is shown"
+    bench.source.silent = True
+    await bench.agent.tick()
+    text = Exposition(bench.agent).render()
+    assert b"gpu_energy_joules_total{" in text
+    assert b"gpu_power_watts" not in text
+    assert b"gpu_temperature_celsius" not in text
+    assert () == bench.agent.snapshot().meters
+    await bench.agent.close()
+
+
 @pytest.mark.promtool
 async def test_promtool_finds_nothing(tmp_path: Path) -> None:
     """Names, help and types are as Prometheus wants them."""

@@ -116,6 +116,8 @@ def _of_meter(metered: Metered) -> Iterator[tuple[str, dict[str, str], float]]:
         return
     family = "cpu" if component is Component.DRAM else component.value
     yield f"{family}_energy_joules_total", labels, joules(_exported_uj(metered))
+    if not metered.live:
+        return
     power_mw = metered.power_mw
     if component in (Component.CPU, Component.DRAM) and reading.power_mw is None:
         # A live RAPL reading is a side channel into other people's secrets; a window's is not.

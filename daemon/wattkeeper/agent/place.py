@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from wattkeeper.agent.control import SOCKET
 from wattkeeper.flags import ConfigError
 from wattkeeper.model.state import Finding, State
 
+_LONGEST_SOCKET = 107
+"""Bytes of a unix socket's path, set by the kernel."""
 _NETWORK = frozenset(
     {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "beegfs_nodev", "ceph", "cifs", "smb3", "smbfs"}
     | {"afs", "glusterfs", "fuse.glusterfs", "fuse.sshfs", "wekafs", "pvfs2", "orangefs"}
@@ -86,6 +89,12 @@ def claim(data_dir: Path, procfs: Path) -> Iterator[None]:
     found = look(data_dir, procfs)
     if found.state is State.FAILING:
         raise ConfigError(f"data_dir: {found.detail}; {found.fix}")
+    longest = _LONGEST_SOCKET - len("/" + SOCKET)
+    if len(os.fsencode(data_dir.absolute())) > longest:
+        raise ConfigError(
+            f"data_dir: {data_dir} is too long for the control socket in it; "
+            f"choose a folder whose path has at most {longest} bytes"
+        )
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock: IO[str] = (data_dir / "agent.lock").open("w")

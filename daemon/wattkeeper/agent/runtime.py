@@ -204,7 +204,7 @@ class Agent:
         live = []
         for metered in self.sampler.metered.values():
             reading, state = metered.reading, metered.book.state
-            if reading is None:
+            if reading is None or not metered.live:
                 continue
             holders = [claim.holder for claim in state.claims or () if claim.holder is not None]
             live.append(

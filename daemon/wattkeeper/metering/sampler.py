@@ -22,13 +22,17 @@ _CLOCK_STEP_MS = 500
 
 @dataclass(slots=True)
 class Metered:
-    """One meter as it stands: its book, its count, what it last said and last drew."""
+    """One meter as it stands: its book, its count, what it last said and last drew.
+
+    `live`: it answered at the last step; else what it said is old and not to be shown.
+    """
 
     spec: MeterSpec
     book: Book
     counter: Counter | None = None
     reading: Reading | None = None
     power_mw: int | None = None
+    live: bool = False
 
 
 class Sampler:
@@ -82,6 +86,7 @@ class Sampler:
                 self._read(self._meter(spec), reading, claims)
         answered = {reading.meter: reading.boot_ns for reading in readings}
         for name, metered in self.metered.items():
+            metered.live = name in answered
             if metered.reading is not None:
                 self._note_holders(metered, claims, answered.get(name, boot_ns))
 
@@ -174,6 +179,7 @@ class Sampler:
         )
         metered.book.begin_epoch(start, self._label(state.boot_ns))
         metered.book.state.counter = state
+        metered.power_mw = reading.power_mw
 
     def _advance(self, metered: Metered, step: Advance, reading: Reading) -> None:
         elapsed_ns = step.to_ns - step.from_ns

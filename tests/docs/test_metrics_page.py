@@ -15,7 +15,7 @@ from wattkeeper.agent.families import FAMILIES
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/metrics.md"
 AGENT = ROOT / "tests/fixtures/exposition/agent.prom"
-AGGREGATOR = ROOT / "tests/aggregator/golden/metrics.txt"
+AGGREGATOR = ROOT / "tests/fixtures/exposition/aggregator.prom"
 SOURCES = ROOT / "daemon/wattkeeper/sources"
 
 HEAD = """\

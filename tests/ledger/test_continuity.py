@@ -358,3 +358,17 @@ def test_an_altered_delivery_does_not_balance(
     assert answer.problems
     assert all(problem.startswith("n1 gpu/GPU-1: ") for problem in answer.problems)
     assert answer.meters[0].covered_seconds <= 1000.0
+
+
+def test_a_clock_ahead_expects_nothing_of_others(ledger: Ledger, intake: Intake) -> None:
+    """A node minutes ahead is flagged, and no other node lacks the time that is still to come."""
+    books().journal.deliver(intake, T0 + 1_000_000)
+    ahead = Journal(name="journal-2", node="n2", wall_error=120_000, holders={16: holder("8")})
+    meter = Meter(ahead, name="gpu/GPU-2", at_ms=T0 + 120_000)
+    meter.point()
+    meter.run(100, (16, 5_000))
+    ahead.deliver(intake, T0 + 1_000_000)
+    intake.commit_sync()
+    answer = balance(ledger)
+    assert [row.expected_seconds for row in answer.meters] == [1000.0, 1000.0]
+    assert answer.balanced

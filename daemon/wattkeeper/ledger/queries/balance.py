@@ -1,5 +1,6 @@
 """Do the books balance? Points against postings, per meter, epoch and slot."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -82,7 +83,8 @@ def balance(ledger: Ledger, since_ms: int | None = None, until_ms: int | None = 
         states = list(connection.execute(_states()))
         differing = differing_days(connection, since, until) if until > since else {}
         refused = _refused(connection, since_ms, until_ms)
-    horizon = max((state.end_ms for state in states), default=0)
+    # A node whose clock is ahead books into the future, where nothing is expected of the others.
+    horizon = max((state.end_ms - max(0, state.skew_ms) for state in states), default=0)
     asked = _Asked(ledger.slot_ms, since, until, min(until, horizon))
     meters = []
     for state in states:
@@ -168,7 +170,7 @@ class _Asked:
         row.problems += measured.problems
         for cell in booked.values():
             _add_accounts(row, cell.by_account)
-        self._cover(row, state, covered)
+        self.cover(row, state, covered)
         self._compare(row, state, measured, booked)
         for slot in booked.keys() | covered.keys():
             held = booked[slot].held_ms if slot in booked else 0
@@ -222,7 +224,7 @@ class _Asked:
                 f"the books end {row.open_uj} µJ after it"
             )
 
-    def _cover(
+    def cover(
         self, row: MeterBalance, state: Any, covered: dict[int, tuple[int, int, int]]
     ) -> None:
         covered_ms = sum(figures[0] for figures in covered.values())
@@ -289,12 +291,35 @@ def _covered(
     return found
 
 
+def _horizon(states: Sequence[Any]) -> int:
+    """Return up to where the fleet is booked, by nodes whose clock is right if there are any.
+
+    A clock that runs ahead would make time that is still to come expected of every other meter.
+    """
+    right = [state.end_ms for state in states if not state.skew_ms]
+    return max(right or [state.end_ms for state in states], default=0)
+
+
+def expected_coverage(connection: sa.Connection, since_ms: int, until_ms: int) -> float | None:
+    """Return covered over expected time of all meters, as `balance` says it."""
+    states = list(connection.execute(_states()))
+    asked = _Asked(1, since_ms, until_ms, min(until_ms, _horizon(states)))
+    covered = _covered(connection, since_ms, until_ms)
+    rows = []
+    for state in states:
+        row = MeterBalance(state.node, state.name, state.component)
+        asked.cover(row, state, covered.get(state.id, {}))
+        rows.append(row)
+    return fleet_coverage(rows)
+
+
 def _states() -> "sa.Select[Any]":
     meter, node = schema.meter.c, schema.node.c
     return (
         sa.select(
             meter.id,
             node.name.label("node"),
+            node.skew_ms,
             meter.name,
             meter.component,
             meter.first_ms,

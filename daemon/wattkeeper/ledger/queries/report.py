@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from wattkeeper.ledger import schema
-from wattkeeper.ledger.queries.balance import extent
+from wattkeeper.ledger.queries.balance import expected_coverage, extent
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.ledger.sums import parts, whole
 from wattkeeper.model.grid import DAY_MS, ceil, floor
@@ -39,7 +39,7 @@ class ReportRow:
 class Report:
     """Rows, the largest first, whose energies sum to `total_uj`. Times as snapped to slots.
 
-    `coverage` is covered over covered and unmeasured time, None without any.
+    `coverage` is covered over expected time, as in the balance.
     """
 
     by: str
@@ -73,7 +73,7 @@ def report(
             row = rows.get((found.key or "", "group"))
             if row is not None:
                 row.jobs = found.jobs
-        covered = _coverage(connection, since, until)
+        covered = expected_coverage(connection, since, until)
     ordered = sorted(rows.values(), key=lambda row: (row.kind != "group", -row.energy_uj, row.key))
     total = sum(row.energy_uj for row in ordered)
     return Report(by, since, until, ordered, total, covered)
@@ -152,13 +152,3 @@ def _add(rows: dict[tuple[str, str], ReportRow], found: Any, by: str) -> None:
         row.by_account_uj[account] = row.by_account_uj.get(account, 0) + uj
     if found.component == Component.GPU and held:
         row.gpu_seconds += found.ms / 1000
-
-
-def _coverage(connection: sa.Connection, since: int, until: int) -> float | None:
-    table = schema.coverage.c
-    query = sa.select(sa.func.sum(table.covered_ms), sa.func.sum(table.unmeasured_ms)).where(
-        table.slot >= since, table.slot < until
-    )
-    covered, unmeasured = connection.execute(query).one()
-    known = (covered or 0) + (unmeasured or 0)
-    return (covered or 0) / known if known else None

@@ -1,16 +1,12 @@
 """`/metrics` of the agent: views of what was last read. Asking changes nothing."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector
+from collections.abc import Iterator
 
 from wattkeeper import __version__
 from wattkeeper.agent.families import FAMILIES
 from wattkeeper.agent.runtime import Agent
+from wattkeeper.agent.text_format import heading, sample
 from wattkeeper.metering.dictionary import HOLDER
 from wattkeeper.metering.sampler import Metered
 from wattkeeper.model.holder import FIRST_HOLDER
@@ -18,51 +14,30 @@ from wattkeeper.model.meter import Component
 from wattkeeper.model.microjoules import joules
 from wattkeeper.model.state import State
 
-Sample = tuple[dict[str, str], float]
-
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Exposition(Collector):
-    """Collects the metrics of an agent. Names and help are in `families`."""
+class Exposition:
+    """The metrics of an agent. Names and help are in `families`."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(self)
 
     def render(self) -> bytes:
-        """Return the text format."""
-        return generate_latest(self._registry)
-
-    def describe(self) -> list[Metric]:
-        """Say nothing in advance: what there is depends on the node."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield every family that has a sample, in the order of the table."""
-        samples: dict[str, list[Sample]] = defaultdict(list)
+        """Return the text format: every family that has a sample, in the order of the table."""
+        settings = self._agent.settings
+        common = {"node": settings.node}
+        if settings.cluster:
+            common["cluster"] = settings.cluster
+        lines: dict[str, list[str]] = defaultdict(list)
         for name, labels, value in self._samples():
-            samples[name].append((labels, value))
-        for name, text in FAMILIES.items():
-            if name in samples:
-                yield self._family(name, text, samples[name])
-
-    def _family(self, name: str, text: str, samples: Iterable[Sample]) -> Metric:
-        samples = list(samples)
-        names = sorted({label for labels, _ in samples for label in labels})
-        common = {"node": self._agent.settings.node}
-        if self._agent.settings.cluster:
-            common["cluster"] = self._agent.settings.cluster
-        full = f"wattkeeper_{name}"
-        family: Metric
-        if name.endswith("_total"):
-            family = CounterMetricFamily(full, text, labels=[*common, *names])
-        else:
-            family = GaugeMetricFamily(full, text, labels=[*common, *names])
-        for labels, value in samples:
-            family.add_metric([*common.values(), *(labels.get(n, "") for n in names)], value)
-        return family
+            lines[name].append(sample(f"wattkeeper_{name}", {**common, **labels}, value))
+        text: list[str] = []
+        for name, help_text in FAMILIES.items():
+            if name in lines:
+                text.append(heading(f"wattkeeper_{name}", help_text))
+                text += lines[name]
+        return "".join(text).encode()
 
     def _samples(self) -> Iterator[tuple[str, dict[str, str], float]]:
         agent = self._agent

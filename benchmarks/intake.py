@@ -88,7 +88,9 @@ def _load(nodes: int, holders: int, seconds: int) -> Load:
             env={**os.environ, **environ},
         )  # fmt: skip
         load = _watch(aggregator, source, Load(nodes, holders, {}, 0, 0))
-        load.refused_records = _refused_records(fetch(f"http://127.0.0.1:{port}/metrics"))
+        load.refused_records = _refused_records(
+            fetch(f"http://127.0.0.1:{port}/metrics", timeout_s=600)
+        )
         load.disk = sum(file.stat().st_size for file in (folder / "ledger").iterdir())
         for line in commits.read_text().splitlines():
             at, took, cpu = map(float, line.split())

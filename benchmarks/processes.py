@@ -27,9 +27,9 @@ def free_port() -> int:
         return port
 
 
-def fetch(url: str) -> bytes:
+def fetch(url: str, timeout_s: float = 30) -> bytes:
     """Return the body of a page."""
-    with urllib.request.urlopen(url, timeout=30) as answer:
+    with urllib.request.urlopen(url, timeout=timeout_s) as answer:
         body: bytes = answer.read()
     return body
 

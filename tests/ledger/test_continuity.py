@@ -170,8 +170,10 @@ def test_refused_window_over_a_slot_line(ledger: Ledger, intake: Intake) -> None
     assert (33_333, 0) == (one(ledger).gap_uj, one(ledger).residual_uj)
 
 
-def test_tombstone_of_the_agent_is_a_gap_with_its_reason(ledger: Ledger, intake: Intake) -> None:
-    """What the agent gave up is a gap, and no fault of the books."""
+def test_tombstone_of_the_agent_is_a_gap_and_the_balance_says_so(
+    ledger: Ledger, intake: Intake
+) -> None:
+    """What was altered in the agent's journal is booked to `gap`; nobody may miss that."""
     meter = books(windows=20)
     lost = meter.next_window((1, 700))
     meter.journal.write(Tombstone(1, "row damaged on disk"))
@@ -179,11 +181,26 @@ def test_tombstone_of_the_agent_is_a_gap_with_its_reason(ledger: Ledger, intake:
     meter.run(10, (1, 700))
     meter.journal.deliver(intake, NOW)
     intake.commit_sync()
-    assert 700 == one(ledger).gap_uj
-    assert balance(ledger).balanced
-    with ledger.reading() as connection:
-        reasons = connection.execute(sa.select(schema.gap.c.reason)).scalars().all()
-    assert "row damaged on disk" in reasons
+    row = one(ledger)
+    assert (700, 0) == (row.gap_uj, row.residual_uj)
+    assert not balance(ledger).balanced
+    assert any("row damaged on disk" in problem for problem in row.problems)
+
+
+def test_tombstone_without_a_meter_is_told_of_all_of_its_journal(
+    ledger: Ledger, intake: Intake
+) -> None:
+    """A record that is gone names no meter; the journal does not stall on it."""
+    meter = books(windows=20)
+    lost = meter.next_window((1, 700))
+    meter.journal.write(Tombstone(0, "record 21 of the journal was altered or lost"))
+    meter.at_ms, meter.uj = lost.end_ms, lost.last_uj
+    meter.run(10, (1, 700))
+    meter.journal.deliver(intake, NOW)
+    intake.commit_sync()
+    row = one(ledger)
+    assert (700, 0) == (row.gap_uj, row.residual_uj)
+    assert any("altered or lost" in problem for problem in row.problems)
 
 
 def test_restored_aggregator_takes_what_is_left(ledger: Ledger, intake: Intake) -> None:

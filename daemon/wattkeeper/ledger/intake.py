@@ -23,7 +23,7 @@ from wattkeeper.ledger.refusal import Refusal
 from wattkeeper.ledger.roster import PATIENCE, check_entries
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.holder import MAX_LABEL
-from wattkeeper.model.window import ClockStep, EpochInfo, Point, Record, Unmeasured, Window
+from wattkeeper.model.window import ClockStep, EpochInfo, Point, Record, Tombstone, Window
 
 MAX_POSTINGS = 4_000_000
 """Postings that wait for a commit before no more are taken: the agents keep theirs meanwhile."""
@@ -259,6 +259,11 @@ class Intake:
             detail = f"wall clock stepped by {record.by_ms} ms"
             self._roster.event(pending, journal.node, now_ms, "clock-step", detail)
             return True
+        if isinstance(record, Tombstone):
+            # Somebody or something changed the agent's journal: the balance has to say so.
+            meter = journal.meters.get(record.meter)
+            self._refuse(pending, journal, meter, Unfit(record.reason[:MAX_LABEL]), now_ms)
+            return True
         meter = journal.meters.get(record.meter)
         if meter is None:
             raise _Unknown("meters", record.meter)
@@ -268,17 +273,13 @@ class Intake:
                 return self._book_window(pending, journal, meter, record, dating, now_ms)
             if isinstance(record, Point):
                 return self._book_point(pending, journal, meter, record, dating, now_ms)
-            if isinstance(record, Unmeasured):
-                check_unmeasured(record)
-                start = record.start_ms + dating.shift(record.end_ms, record.boot_ms)
-                check_time(start, start + record.end_ms - record.start_ms, now_ms)
-                return self._continuity.unmeasured(pending, meter, record, start)
+            check_unmeasured(record)
+            start = record.start_ms + dating.shift(record.end_ms, record.boot_ms)
+            check_time(start, start + record.end_ms - record.start_ms, now_ms)
+            return self._continuity.unmeasured(pending, meter, record, start)
         except Unfit as why:
             self._refuse(pending, journal, meter, why, now_ms)
             return True
-        meter.resume = True
-        pending.gaps.append((meter.id, meter.end_ms, meter.end_ms, 0, record.reason[:MAX_LABEL]))
-        return True
 
     def _book_window(
         self,

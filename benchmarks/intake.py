@@ -27,7 +27,8 @@ class Load:
     cpu_s: float
     seconds: float
     memory: list[Use] = field(default_factory=list)
-    commits: list[tuple[float, float]] = field(default_factory=list)
+    commits: list[float] = field(default_factory=list)
+    collections: list[float] = field(default_factory=list)
     disk: int = 0
     refused_records: int = 0
 
@@ -71,9 +72,9 @@ def main(args: list[str]) -> int:
 def _load(nodes: int, holders: int, seconds: int) -> Load:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        port, log, commits = free_port(), folder / "log", folder / "commits"
+        port, log, noted = free_port(), folder / "log", folder / "noted"
         command = [
-            sys.executable, "-m", "benchmarks.timed_aggregator", str(commits), "aggregator",
+            sys.executable, "-m", "benchmarks.timed_aggregator", str(noted), "aggregator",
             "--listen", f"127.0.0.1:{port}", "--data-dir", str(folder / "ledger"),
         ]  # fmt: skip
         environ = {"PYTHONPATH": f"{ROOT / 'daemon'}:{ROOT}"}
@@ -92,10 +93,10 @@ def _load(nodes: int, holders: int, seconds: int) -> Load:
             fetch(f"http://127.0.0.1:{port}/metrics", timeout_s=600)
         )
         load.disk = sum(file.stat().st_size for file in (folder / "ledger").iterdir())
-        for line in commits.read_text().splitlines():
-            at, took, cpu = map(float, line.split())
-            if at > time.time() - load.seconds:
-                load.commits.append((took, cpu))
+        for line in noted.read_text().splitlines():
+            kind, at, took = line.split()
+            if float(at) > time.time() - load.seconds:
+                (load.commits if kind == "commit" else load.collections).append(float(took))
     return load
 
 
@@ -138,7 +139,7 @@ def _print(load: Load, values: int) -> None:
     done = load.outcome
     per_second = load.windows / load.seconds
     memory = [use.rss / 1e6 for use in load.memory]
-    took = sorted(commit[0] for commit in load.commits) or [0.0]
+    took = sorted(load.commits) or [0.0]
     print(f"### {load.holders} holders on each CPU meter, {values} values per node and window\n")
     print("| | |")
     print("|---|---|")
@@ -154,6 +155,8 @@ def _print(load: Load, values: int) -> None:
           f"longest {took[-1]:.2f} s |")  # fmt: skip
     print(f"| RSS | {memory[0]:.0f} MB at first, {memory[len(memory) // 2]:.0f} MB half way, "
           f"{memory[-1]:.0f} MB at the end |")  # fmt: skip
+    print(f"| garbage collections | {len(load.collections)} over 50 ms, longest "
+          f"{max(load.collections, default=0):.2f} s |")  # fmt: skip
     print(f"| ledger on disk | {load.disk / 1e6:.0f} MB |")
     print(f"| registration | {done['registered_s']:.1f} s for the dictionaries of all nodes |")
     print(f"| generator | {done['cpu_s'] / (done['seconds'] + done['registered_s']):.2f} cores, "

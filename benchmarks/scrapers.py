@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.processes import (
     ROOT,
     await_page,
+    fetch,
     free_port,
     installed,
     running,
@@ -27,9 +28,13 @@ _VARIANTS = 8
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A program that scrapes, and its command line for a folder and a port."""
+    """A program that scrapes, its command line for a folder and a port.
+
+    `counter`: how its own `/metrics` counts the values it has taken in.
+    """
 
     name: str
+    counter: str
     command: Callable[[Path, int], list[str]]
 
 
@@ -49,6 +54,7 @@ class Scrape:
 PEERS = (
     Peer(
         "prometheus",
+        "prometheus_tsdb_head_samples_appended_total",
         lambda folder, port: [
             "prometheus", f"--config.file={folder / 'scrape.yml'}",
             f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address=127.0.0.1:{port}",
@@ -56,6 +62,7 @@ PEERS = (
     ),
     Peer(
         "victoria-metrics",
+        'vm_rows_inserted_total{type="promscrape"}',
         lambda folder, port: [
             "victoria-metrics", f"-promscrape.config={folder / 'scrape.yml'}",
             f"-storageDataPath={folder / 'data'}", f"-httpListenAddr=127.0.0.1:{port}",
@@ -81,13 +88,26 @@ def measure(peer: Peer, nodes: int, series: int) -> Scrape | None:
         program = stack.enter_context(running(peer.name, peer.command(folder, port), log))
         await_page(program, f"http://127.0.0.1:{port}/metrics", log)
         time.sleep(_WARM_UP_S)
-        before, began = program.use(), time.monotonic()
+        url = f"http://127.0.0.1:{port}/metrics"
+        before, began, taken = program.use(), time.monotonic(), _counted(peer, url)
         time.sleep(_MEASURE_S)
-        after, seconds = program.use(), time.monotonic() - began
-    scraped = round(nodes * series * seconds / INTERVAL_S)
+        after, seconds, scraped = (
+            program.use(),
+            time.monotonic() - began,
+            _counted(peer, url) - taken,
+        )
     found = version("dpkg-query", "-W", "-f", "${Version}", peer.name)
     cpu_s = after.cpu_s - before.cpu_s
     return Scrape(peer.name, found, scraped, nodes * series, seconds, cpu_s, after.rss)
+
+
+def _counted(peer: Peer, url: str) -> int:
+    """Return how many values a peer says that it has taken in."""
+    lines = fetch(url).decode().splitlines()
+    values = [float(line.split()[-1]) for line in lines if line.startswith(peer.counter)]
+    if not values:
+        raise SystemExit(f"{peer.name} shows no {peer.counter} at {url}")
+    return int(sum(values))
 
 
 def _configure(folder: Path, port: int, nodes: int) -> None:

@@ -75,7 +75,7 @@ class AggregatorSettings(Settings):
         None, description="what agents must show to deliver (Authorization: Bearer)"
     )
     commit_interval: Duration = Field(
-        timedelta(seconds=10), description="how often deliveries are committed to disk"
+        timedelta(seconds=10), description="shortest time between two commits of deliveries to disk"
     )
     takeover_after: Duration = Field(
         timedelta(seconds=60), description="silence after which a new journal replaces a node's old"

@@ -33,6 +33,7 @@ __all__ = [
     "Loaded",
     "Section",
     "Settings",
+    "data_dir",
     "host_port",
     "load",
     "load_with_origins",
@@ -72,6 +73,13 @@ class Settings(BaseSettings):
 
 
 M = TypeVar("M", bound=Settings)
+
+
+def data_dir(program: str) -> Path:
+    """Return where a program keeps its books unless told otherwise: root's, or this user's."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/wattkeeper") / program
+    return Path.home() / ".local/share/wattkeeper" / program
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """The agent's configuration: `/etc/wattkeeper/agent.toml` and its likes."""
 
-import os
 import socket
 from datetime import timedelta
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Final, Self
 
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
-from wattkeeper.settings import Address, Duration, Section, Settings
+from wattkeeper.settings import Address, Duration, Section, Settings, data_dir
 from wattkeeper.values import format_duration
 
 POINT_INTERVAL: Final = timedelta(minutes=5)
@@ -39,12 +38,6 @@ class JournalSection(Section):
     )
 
 
-def _data_dir() -> Path:
-    if os.geteuid() == 0:
-        return Path("/var/lib/wattkeeper/agent")
-    return Path.home() / ".local/share/wattkeeper/agent"
-
-
 class AgentSettings(Settings):
     """Meter this node: every GPU and CPU, and who holds it.
 
@@ -60,7 +53,7 @@ class AgentSettings(Settings):
     listen: Address = Field("127.0.0.1:9745", description="host:port of /metrics")
     advertise: str = Field("", description="host:port under which Prometheus reaches this agent")
     data_dir: Path = Field(
-        default_factory=_data_dir, description="folder of the journal; a local disk"
+        default_factory=lambda: data_dir("agent"), description="folder of the journal; a local disk"
     )
     cluster: str = Field("", max_length=128, description="name of the cluster; `default` if empty")
     node: str = Field(

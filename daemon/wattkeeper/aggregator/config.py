@@ -1,6 +1,5 @@
 """The aggregator's configuration: `/etc/wattkeeper/aggregator.toml` and its likes."""
 
-import os
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal
@@ -8,7 +7,7 @@ from typing import Literal
 from pydantic import Field, SecretStr, field_validator
 
 from wattkeeper.aggregator.groups import expand
-from wattkeeper.settings import Address, Duration, Section, Settings
+from wattkeeper.settings import Address, Duration, Section, Settings, data_dir
 from wattkeeper.values import format_duration, milliseconds
 
 _SLOTS = tuple(timedelta(minutes=minutes) for minutes in (5, 15, 30, 60))
@@ -49,12 +48,6 @@ class MetricsSection(Section):
     max_jobs: int = Field(2000, ge=0, description="jobs with series of their own, at most")
 
 
-def _data_dir() -> Path:
-    if os.geteuid() == 0:
-        return Path("/var/lib/wattkeeper/aggregator")
-    return Path.home() / ".local/share/wattkeeper/aggregator"
-
-
 class AggregatorSettings(Settings):
     """Keep the fleet's books: take deliveries of agents, answer questions.
 
@@ -69,7 +62,8 @@ class AggregatorSettings(Settings):
 
     listen: Address = Field("127.0.0.1:9746", description="host:port of intake, API and metrics")
     data_dir: Path = Field(
-        default_factory=_data_dir, description="folder of the ledger; a local disk"
+        default_factory=lambda: data_dir("aggregator"),
+        description="folder of the ledger; a local disk",
     )
     token: SecretStr | None = Field(
         None, description="what agents must show to deliver (Authorization: Bearer)"

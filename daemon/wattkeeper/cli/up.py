@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import os
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -61,8 +60,6 @@ class Up(Command):
 
     def _settings(self) -> tuple[AgentSettings, AggregatorSettings]:
         parent = self.data_dir
-        if parent is None and os.geteuid():
-            parent = Path.home() / ".local/share/wattkeeper"
         folders: list[dict[str, Any]] = [
             {} if parent is None else {"data_dir": parent / name}
             for name in ("agent", "aggregator")

@@ -1,6 +1,7 @@
 """`wattkeeper demo`."""
 
 import asyncio
+import csv
 import logging
 import signal
 from collections.abc import Sequence
@@ -83,8 +84,9 @@ class Demo(Command):
         try:
             with screen.live:
                 await show.run(stop, screen.show)
-            figures = await show.compare(_COMPARED)
-            _print_figures(figures)
+            figures = await show.compare()
+            _print_figures(_some_of_each(figures))
+            print(f"All {len(figures)} jobs: {_write(self.data_dir / 'truth.csv', figures)}")
             await _ask_for_a_job(figures, show.aggregator.url)
             residual_uj = screen.last.residual_uj if screen.last is not None else 0
             if self.serve:
@@ -142,6 +144,28 @@ class _Screen:
 
 def _clock(now_ms: int) -> str:
     return datetime.fromtimestamp(now_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _some_of_each(figures: Sequence["JobFigure"]) -> list["JobFigure"]:
+    """Return a handful of jobs, as many of every class, from the longest to the shortest."""
+    kinds = sorted({figure.kind for figure in figures})
+    each = max(1, _COMPARED // max(1, len(kinds)))
+    chosen: list[JobFigure] = []
+    for kind in kinds:
+        own = [figure for figure in figures if figure.kind == kind]
+        chosen += own[:: max(1, len(own) // each)][:each]
+    return chosen
+
+
+def _write(file: Path, figures: Sequence["JobFigure"]) -> Path:
+    """Write every job with its metered and true energy as CSV."""
+    with file.open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["job_id", "how_it_was_seen", "seconds", "metered_uj", "true_uj", "error"])
+        for f in figures:
+            row = [f.job_id, f.kind, f.seconds, f.booked_uj, f.true_uj, f"{f.error:.6f}"]
+            writer.writerow(row)
+    return file
 
 
 def _print_figures(figures: Sequence["JobFigure"]) -> None:

@@ -101,22 +101,14 @@ class Demonstration:
         """Stop answering."""
         await self.aggregator.stop()
 
-    async def compare(self, most: int) -> list[JobFigure]:
-        """Return ended jobs, some of every class, with their metered and their true energy."""
+    async def compare(self) -> list[JobFigure]:
+        """Return every ended job with its metered and its true energy, the longest first."""
         booked = await asyncio.to_thread(
             jobs, self.aggregator.ledger, JobFilter(cluster=CLUSTER, limit=100_000)
         )
         by_id = {job.raw_id: job for job in booked}
-        by_class: dict[str, list[JobFigure]] = {}
-        for job in sorted(self._ended(), key=lambda job: job.start_ms - job.end_ms):
-            figure = judge_job(job, by_id, (), self.fleet.time.now_ms)
-            by_class.setdefault(figure.kind, []).append(figure)
-        each = max(1, most // max(1, len(by_class)))
-        return [
-            figure
-            for kind in sorted(by_class)
-            for figure in by_class[kind][:: max(1, len(by_class[kind]) // each)][:each]
-        ]
+        ended = sorted(self._ended(), key=lambda job: job.start_ms - job.end_ms)
+        return [judge_job(job, by_id, (), self.fleet.time.now_ms) for job in ended]
 
     def _ended(self) -> list[Job]:
         return [job for job in self.fleet.cluster.jobs if not job.running]

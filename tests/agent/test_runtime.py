@@ -1,7 +1,11 @@
 """The tick: books, journals, and goes on when the disk does not."""
 
 import asyncio
+import contextlib
+import sqlite3
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +13,7 @@ from tests.agent.fakes import Bench
 from tests.metering.build import check
 from wattkeeper.holders.base import HolderKey
 from wattkeeper.metering.dictionary import HOLDER
-from wattkeeper.metering.journal import Journal, JournalError
+from wattkeeper.metering.journal import FILE, Journal, JournalError
 from wattkeeper.model.state import State
 
 
@@ -87,3 +91,67 @@ async def test_ticks_and_deliveries_at_the_same_time(tmp_path: Path) -> None:
     check(bench.aggregator.records, bench.journal.dictionary)
     assert len(bench.journal.dictionary.entries[HOLDER]) < 6
     await bench.agent.close()
+
+
+async def test_an_end_in_the_middle_of_a_commit_writes_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cancelled tick waits for its disk: the last commit finds nothing left to repeat."""
+    bench = Bench(tmp_path)
+    await bench.agent.tick()
+    await bench.run(60)
+    inside, again, go_on = threading.Event(), threading.Event(), threading.Event()
+    append = bench.journal.append
+
+    def slow(*args: Any) -> None:
+        (again if inside.is_set() else inside).set()
+        assert go_on.wait(10)
+        append(*args)
+
+    monkeypatch.setattr(bench.journal, "append", slow)
+    bench.clock.pass_time(20_000)
+    tick = asyncio.create_task(bench.agent.tick())
+    await asyncio.to_thread(inside.wait, 10)
+    tick.cancel()
+    closing = asyncio.create_task(bench.agent.close())
+    assert not await asyncio.to_thread(again.wait, 0.3)
+    go_on.set()
+    await asyncio.gather(tick, return_exceptions=True)
+    await closing
+    assert tick.cancelled()
+    with contextlib.closing(sqlite3.connect(tmp_path / FILE)) as db:
+        payloads = [row[0] for row in db.execute("SELECT payload FROM record")]
+    assert len(set(payloads)) == len(payloads)
+
+
+@pytest.mark.parametrize("doing", ["size", "pending_since_ms"])
+async def test_a_disk_that_cannot_be_read_does_not_end_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, doing: str
+) -> None:
+    """What SQLite says of it stays inside the journal, and is shown."""
+    bench = Bench(tmp_path)
+    await bench.agent.tick()
+    real = bench.journal._db
+    broken = SickConnection(real, "PRAGMA page_count" if doing == "size" else "SELECT payload")
+    monkeypatch.setattr(bench.journal, "_db", broken)
+    await bench.run(20)
+    assert "disk I/O error" in bench.agent.trouble
+    monkeypatch.undo()
+    await bench.agent.close()
+
+
+class SickConnection:
+    """A connection whose disk fails at statements that begin so."""
+
+    def __init__(self, real: sqlite3.Connection, begin: str) -> None:
+        self._real = real
+        self._begin = begin
+
+    def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        """Run it, unless it begins so."""
+        if sql.startswith(self._begin):
+            raise sqlite3.OperationalError("disk I/O error")
+        return self._real.execute(sql, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)

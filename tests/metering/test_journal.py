@@ -156,6 +156,30 @@ def test_shrink_merges_only_what_was_never_sent(tmp_path: Path) -> None:
         assert not journal.shrink()
 
 
+def test_shrink_is_not_tried_at_every_append(tmp_path: Path) -> None:
+    """Merging reads the whole backlog: where it did not help it waits until more has come."""
+    with open_journal(tmp_path, max_bytes=1 << 17) as journal:
+        while journal.size() <= 1 << 17:
+            fill(journal, 100)
+        journal.stretch(0, 1 << 30)
+        fill(journal, 2)
+        assert journal.shrink()
+        fill(journal, 2)
+        assert not journal.shrink()
+        fill(journal, 200)
+        assert journal.shrink()
+
+
+def test_a_fork_keeps_whole_what_was_sent(tmp_path: Path) -> None:
+    """Half of a merged window might be booked already, under the old journal."""
+    with open_journal(tmp_path, max_bytes=1) as journal:
+        fill(journal, 40)
+        journal.stretch(0, 1 << 30)
+        journal.fork()
+        assert not journal.shrink()
+        assert len(everything(journal)) == 40
+
+
 @pytest.mark.parametrize("number", [1, 5, 10])
 def test_an_altered_record_becomes_a_tombstone_that_names_it(
     tmp_path: Path, journal: Journal, number: int

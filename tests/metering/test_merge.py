@@ -90,3 +90,14 @@ def test_a_tombstone_breaks_a_run_and_stays() -> None:
     assert sum(w.energy_uj for w in after if isinstance(w, Window)) == sum(
         w.energy_uj for w in mine if isinstance(w, Window)
     )
+
+
+def test_merging_as_windows_come_leaves_no_more_than_merging_at_once() -> None:
+    """A journal that stays too large is merged again and again: nothing piles up in it."""
+    node = records([("run", 600), ("run", 840)])
+    merged: list[Record] = []
+    for begin in range(0, len(node.records), 4):
+        merged = merge([*merged, *node.records[begin : begin + 4]])
+    check(merged, node.dictionary)
+    assert _sums(node.records) == _sums(merged)
+    assert len(merge(node.records)) == len(merged)

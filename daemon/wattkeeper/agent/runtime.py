@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import msgspec
 
@@ -28,6 +28,9 @@ from wattkeeper.sources.base import Source
 from wattkeeper.values import milliseconds
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _MERGE_PENDING = 20_000
 """Records kept in memory, while the disk takes none, before they are merged by the hour."""
@@ -144,10 +147,10 @@ class Agent:
             async with self._lock:
                 # Taken here: what it looks at changes on this loop only.
                 snapshot = self.snapshot()
-                batch = await asyncio.to_thread(self.sender.prepare, snapshot)
+                batch = await _in_thread(self.sender.prepare, snapshot)
             answer = await self.sender.transfer(batch)
             async with self._lock:
-                return await asyncio.to_thread(self.sender.settle, answer, self._held())
+                return await _in_thread(self.sender.settle, answer, self._held())
         except JournalError as error:
             self._ail(str(error))
             return False
@@ -242,7 +245,7 @@ class Agent:
             name: msgspec.msgpack.encode(state) for name, state in self.sampler.states().items()
         }
         try:
-            await asyncio.to_thread(self._journal, states, self.memos())
+            await _in_thread(self._journal, states, self.memos())
         except JournalError as error:
             self._ail(str(error))
             if len(self._pending) > _MERGE_PENDING:
@@ -275,6 +278,19 @@ class Agent:
             return Finding("journal", State.STALE, detail, fix)
         detail = f"{self.journal.pending} records not committed by the aggregator"
         return Finding("journal", State.OK, detail)
+
+
+async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work` in a thread. A cancelled caller waits for its end, and keeps the lock until then.
+
+    Otherwise the last commit of an agent that stops would repeat the one still being written.
+    """
+    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 def _log_break(meter: str, step: Break) -> None:

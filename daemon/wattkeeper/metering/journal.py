@@ -61,7 +61,7 @@ class Journal:
         durable: bool = True,
     ) -> None:
         self._lock = threading.Lock()
-        self._max_bytes = max_bytes
+        self._max_bytes = self._shrink_above = max_bytes
         self._new_id = new_id
         self._db, self.set_aside = open_file(folder / FILE, cluster, node, durable=durable)
         self.meta = stored_meta(self._db) or Meta(new_id(), new_id(), node, cluster)
@@ -74,7 +74,8 @@ class Journal:
 
     def memo(self, name: str) -> Any:
         """Return what was noted under `name` by an append, None if nothing was."""
-        row = self._db.execute("SELECT payload FROM state WHERE name = ?", (name,)).fetchone()
+        with self._reading() as db:
+            row = db.execute("SELECT payload FROM state WHERE name = ?", (name,)).fetchone()
         return None if row is None else msgspec.msgpack.decode(row[0])
 
     def append(
@@ -128,7 +129,7 @@ class Journal:
 
     def hash_at(self, seq: int) -> bytes | None:
         """Return the chain's value at a record, None where the journal has no such number."""
-        with self._lock:
+        with self._reading():
             known = self.meta.released <= seq <= self.meta.last
             return self._hash_at(seq) if known and self._has(seq) else None
 
@@ -167,12 +168,25 @@ class Journal:
                 fork_of=self.meta.journal, next_numbers=self.meta.next_numbers,
             )  # fmt: skip
             db.execute("DELETE FROM record")
+            # The aggregator may have booked any of them: merged, it could not tell which.
+            meta.sent = len(rows)
             self._rechain(db, meta, [payload for (payload,) in rows])
 
     def shrink(self) -> bool:
-        """Merge what was never sent if the file is too large; True if anything was merged."""
-        if self.size() <= self._max_bytes:
+        """Merge what was never sent if the file is too large; True if anything was merged.
+
+        The next attempt waits until the file has grown by a sixteenth of what it may hold.
+        """
+        size = self.size()
+        if size <= self._max_bytes:
+            self._shrink_above = self._max_bytes
+        if size <= self._shrink_above:
             return False
+        merged = self._merge_unsent()
+        self._shrink_above = max(self._max_bytes, self.size() + self._max_bytes // 16)
+        return merged
+
+    def _merge_unsent(self) -> bool:
         with self._transaction("merge") as db:
             self._mend(db)
             kept = max(self.meta.sent, self.meta.released)
@@ -191,9 +205,9 @@ class Journal:
 
     def size(self) -> int:
         """Bytes in use in the journal's file."""
-        with self._lock:
+        with self._reading() as db:
             pages, free, size = (
-                self._db.execute(f"PRAGMA {pragma}").fetchone()[0]
+                db.execute(f"PRAGMA {pragma}").fetchone()[0]
                 for pragma in ("page_count", "freelist_count", "page_size")
             )
         return int((pages - free) * size)
@@ -205,8 +219,8 @@ class Journal:
 
     def pending_since_ms(self) -> int | None:
         """Return the UTC milliseconds of the oldest record not committed, None if there is none."""
-        with self._lock:
-            row = self._db.execute("SELECT payload FROM record ORDER BY seq LIMIT 1").fetchone()
+        with self._reading() as db:
+            row = db.execute("SELECT payload FROM record ORDER BY seq LIMIT 1").fetchone()
         if row is None:
             return None
         try:
@@ -227,6 +241,14 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                yield self._db
+            except sqlite3.Error as error:
+                raise JournalError(f"journal: cannot read: {error}") from error
 
     @contextmanager
     def _transaction(self, doing: str) -> Iterator[sqlite3.Connection]:

@@ -34,16 +34,16 @@ def _merge_meter(records: Sequence[Record]) -> list[Record]:
     for record in records:
         if isinstance(record, Window):
             if run and not _joins(run, record):
-                out += _finish(run, points)
+                out += _finish(out[-1] if out else None, run, points)
                 run, points = [], []
             run.append(record)
         elif isinstance(record, Point) and run and _ends(run[-1], record):
             points.append(record)
         else:
-            out += _finish(run, points)
+            out += _finish(out[-1] if out else None, run, points)
             run, points = [], []
             out.append(record)
-    return out + _finish(run, points)
+    return out + _finish(out[-1] if out else None, run, points)
 
 
 def _joins(run: Sequence[Window], window: Window) -> bool:
@@ -64,7 +64,7 @@ def _ends(window: Window, point: Point) -> bool:
     )
 
 
-def _finish(run: Sequence[Window], points: Sequence[Point]) -> list[Record]:
+def _finish(newest: Record | None, run: Sequence[Window], points: Sequence[Point]) -> list[Record]:
     if len(run) < 2:
         return [*run, *points]
     first, last = run[0], run[-1]
@@ -83,11 +83,22 @@ def _finish(run: Sequence[Window], points: Sequence[Point]) -> list[Record]:
         stats=_stats(run),
     )
     start, end = whole.start_ms, whole.end_ms
+    before = Point(first.meter, first.epoch, start, start + offset_ms, whole.first_uj)
     return [
-        Point(first.meter, first.epoch, start, start + offset_ms, whole.first_uj),
+        # Merged before, it has its point already.
+        *(() if _checks_begin(newest, before) else (before,)),
         whole,
         Point(first.meter, first.epoch, end, end + offset_ms, whole.last_uj),
     ]
+
+
+def _checks_begin(newest: Record | None, before: Point) -> bool:
+    """Tell whether the newest record is this point; a late reading may differ in boot time."""
+    return isinstance(newest, Point) and (newest.epoch, newest.at_ms, newest.value_uj) == (
+        before.epoch,
+        before.at_ms,
+        before.value_uj,
+    )
 
 
 def _shares(run: Sequence[Window]) -> tuple[Share, ...]:

@@ -32,7 +32,11 @@ def test_ends_with_metered_energy_beside_the_truth(
     assert "exclusive GPUs, marks" in shown
     assert "$ wattkeeper job " in shown
     assert "cluster simulated" in shown
-    assert {"SIMULATED", "nodes", "aggregator"} == {p.name for p in (tmp_path / "demo").iterdir()}
+    left = {part.name for part in (tmp_path / "demo").iterdir()}
+    assert {"SIMULATED", "nodes", "aggregator", "truth.csv"} == left
+    header, *rows = (tmp_path / "demo/truth.csv").read_text().splitlines()
+    assert "job_id,how_it_was_seen,seconds,metered_uj,true_uj,error" == header
+    assert rows
 
 
 def test_never_empties_a_folder_that_is_not_its_own(tmp_path: Path) -> None:

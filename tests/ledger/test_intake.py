@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,12 +13,13 @@ from tests.ledger.books import SLOT, T0, Journal, Meter, holder
 
 from wattkeeper.delivery.wire import GENESIS
 from wattkeeper.ledger import schema
+from wattkeeper.ledger.commit import write
 from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.queries.job import job
 from wattkeeper.ledger.queries.nodes import nodes
 from wattkeeper.ledger.refusal import Refusal
-from wattkeeper.ledger.store import Ledger, LedgerError
+from wattkeeper.ledger.store import Ledger, LedgerError, LedgerMovedError
 from wattkeeper.model.meter import Component, MeterInfo
 from wattkeeper.model.window import EpochInfo
 
@@ -103,6 +105,28 @@ def test_a_new_boot_or_a_declared_fork_takes_over_at_once(
     other = replace(books().journal, name="journal-2", **fields)  # type: ignore[arg-type]
     assert other.deliver(intake, NOW).accepted == len(other.records)
     assert refused(lambda: books().journal.deliver(intake, NOW))[0] == "two-live-journals"
+
+
+def test_a_boot_that_goes_on_after_another_machine_is_booked_again(
+    ledger: Ledger, intake: Intake
+) -> None:
+    """A clone took the name for a while: the meters that both have do not stay dark for ever."""
+    mine = books(windows=30)
+    mine.journal.deliver(intake, NOW)
+    clone = books(windows=60, name="journal-2", boot="boot-2")
+    clone.journal.epochs = {1: EpochInfo("boot-2", "load")}
+    clone.journal.deliver(intake, NOW + 1)
+    mine.run(90, (16, 5_000))
+    mine.journal.deliver(intake, NOW + 2 * MINUTE, first=32)
+    intake.commit_sync()
+    (meter,) = balance(ledger).meters
+    assert (meter.workload_uj, meter.problems) == ((30 + 60 + 60) * 5_000, [])
+    again = Intake(ledger)
+    mine.run(10, (16, 5_000))
+    mine.journal.deliver(again, NOW + 3 * MINUTE)
+    again.commit_sync()
+    assert balance(ledger).meters[0].workload_uj == (30 + 60 + 70) * 5_000
+    assert balance(ledger).balanced
 
 
 def test_a_uuid_on_two_live_nodes_raises_an_alarm(ledger: Ledger, intake: Intake) -> None:
@@ -292,6 +316,48 @@ def test_a_failed_commit_loses_nothing(ledger: Ledger, intake: Intake) -> None:
     assert balance(ledger).balanced
     assert balance(ledger).meters[0].measured_uj == 60 * 5_700
     assert (intake.counts.commits, intake.counts.failed_commits) == (1, 2)
+
+
+def test_a_commit_whose_answer_is_lost_is_not_written_twice(
+    ledger: Ledger, intake: Intake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection broke after the commit: what is on disk counts, the agent is asked again."""
+    journal = books(windows=60).journal
+    intake.accept(journal.batch(1, 20, NOW), NOW)
+
+    def write_unheard(*args: Any) -> None:
+        write(*args)
+        raise LedgerError("connection lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("wattkeeper.ledger.intake.write", write_unheard)
+        with pytest.raises(LedgerError, match="connection lost"):
+            intake.commit_sync()
+    assert intake.accept(journal.batch(21, 40, NOW), NOW).accepted == 40
+    with pytest.raises(LedgerMovedError):
+        intake.commit_sync()
+    ack = intake.accept(journal.batch(41, None, NOW), NOW)
+    assert (ack.accepted, ack.committed) == (20, 20)
+    journal.deliver(intake, NOW, first=21)
+    intake.commit_sync()
+    answer = balance(ledger)
+    assert answer.balanced
+    assert answer.meters[0].measured_uj == 60 * 5_700
+
+
+def test_two_intakes_of_one_ledger_write_nothing_twice(ledger: Ledger, intake: Intake) -> None:
+    """Two aggregators on one database: each finds out at its commit and reads the books anew."""
+    journal = books(windows=60).journal
+    other = Intake(ledger)
+    intake.accept(journal.batch(1, 20, NOW), NOW)
+    other.accept(journal.batch(1, 30, NOW), NOW)
+    intake.commit_sync()
+    with pytest.raises(LedgerMovedError):
+        other.commit_sync()
+    journal.deliver(other, NOW, first=1)
+    other.commit_sync()
+    assert balance(ledger).balanced
+    assert balance(ledger).meters[0].measured_uj == 60 * 5_700
 
 
 async def test_commit_runs_beside_accept(ledger: Ledger, intake: Intake) -> None:

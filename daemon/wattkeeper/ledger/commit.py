@@ -8,19 +8,33 @@ import sqlalchemy as sa
 from wattkeeper.ledger import bulk, schema
 from wattkeeper.ledger.naming import map_holders, see_holders
 from wattkeeper.ledger.pending import KIND_BITS, METER_BITS, Pending
-from wattkeeper.ledger.store import Ledger
+from wattkeeper.ledger.store import Ledger, LedgerMovedError
 from wattkeeper.model.grid import DAY_MS
 from wattkeeper.model.holder import FIRST_HOLDER
 
 
-def write(ledger: Ledger, pending: Pending) -> None:
-    """Write all of `pending` in one transaction.
+_STAMP = schema.setting.c.key == "commit"
+
+
+def stamp(connection: sa.Connection) -> str:
+    """Return what the newest commit was stamped with, "" before the first."""
+    query = sa.select(schema.setting.c.value).where(_STAMP)
+    return str(connection.execute(query).scalar() or "")
+
+
+def write(ledger: Ledger, pending: Pending, before: str, now: str) -> None:
+    """Write all of `pending` in one transaction stamped `now`; the one `before` is the newest.
 
     Raises:
-        LedgerError: nothing was written.
+        LedgerMovedError: another commit is the newest; nothing was written.
+        LedgerError: nothing was written, as far as the database said.
 
     """
     with ledger.writing() as connection:
+        if stamp(connection) != before:
+            raise LedgerMovedError("ledger: written by another, or a commit's answer was lost")
+        connection.execute(sa.delete(schema.setting).where(_STAMP))
+        connection.execute(sa.insert(schema.setting).values(key="commit", value=now))
         _write_identities(connection, pending)
         _write_cells(connection, pending, ledger.slot_ms)
         _write_chain(connection, pending)

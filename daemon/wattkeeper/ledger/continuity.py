@@ -127,7 +127,7 @@ class Continuity:
             if strict and boot_end > boot_start:
                 raise Unfit(f"boot_ms {boot_end} is not after {meter.boot_ms}: booked already")
             return False
-        elif info.boot != meter.info.boot and info.boot in meter.past:
+        elif info.boot in meter.past and not _is_back(journal, meter, info, start_ms):
             return False
         elif not _same_epoch(meter.info, info, same_journal):
             self._begin(pending, meter, info, start_ms, first_uj, "new epoch")
@@ -271,6 +271,13 @@ def _is_past(meter: MeterBook, boot_start: int, boot_end: int, same_journal: boo
     if boot_end < meter.boot_ms or (boot_end == meter.boot_ms and boot_end > boot_start):
         return True
     return not same_journal and boot_start + SAME_INSTANT_MS < meter.boot_ms
+
+
+def _is_back(journal: JournalBook, meter: MeterBook, info: EpochInfo, start_ms: int) -> bool:
+    """Tell whether a boot that was taken for over goes on: another machine was under its name."""
+    if info.boot == meter.info.boot:
+        return True
+    return info.boot == journal.node.boot and start_ms >= meter.end_ms
 
 
 def _same_epoch(mine: EpochInfo, info: EpochInfo, same_journal: bool) -> bool:

@@ -2,7 +2,10 @@
 
 import asyncio
 import threading
+import uuid
 from dataclasses import dataclass
+
+import sqlalchemy as sa
 
 from wattkeeper.delivery.wire import Ack, Batch, WireError, chain, decode_record
 from wattkeeper.ledger.checks import (
@@ -21,7 +24,7 @@ from wattkeeper.ledger.meters import MeterBook
 from wattkeeper.ledger.pending import Pending
 from wattkeeper.ledger.refusal import Refusal
 from wattkeeper.ledger.roster import PATIENCE, check_entries
-from wattkeeper.ledger.store import Ledger
+from wattkeeper.ledger.store import Ledger, LedgerError, LedgerMovedError
 from wattkeeper.model.holder import MAX_LABEL
 from wattkeeper.model.window import ClockStep, EpochInfo, Point, Record, Tombstone, Window
 
@@ -67,7 +70,8 @@ class Intake:
 
     def __init__(self, ledger: Ledger, *, takeover_after_ms: int = 60_000) -> None:
         self._ledger = ledger
-        self._roster = load(ledger, takeover_after_ms)
+        self._takeover_after_ms = takeover_after_ms
+        self._roster, self._stamp = load(ledger, takeover_after_ms)
         self._continuity = Continuity(ledger.slot_ms)
         self._pending = Pending()
         self._taking = threading.Lock()
@@ -108,16 +112,32 @@ class Intake:
         with self._committing:
             with self._taking:
                 taken, self._pending = self._pending, Pending()
+            now = uuid.uuid4().hex
             done = False
             try:
-                write(self._ledger, taken)
+                write(self._ledger, taken, self._stamp, now)
+                self._stamp = now
                 done = True
+            except LedgerMovedError:
+                done = True
+                self._begin_anew()
+                raise
             finally:
                 if not done:
                     self._put_back(taken)
             self.counts.commits += 1
             for journal, seq in taken.cursors.values():
                 journal.committed = seq
+
+    def _begin_anew(self) -> None:
+        """Forget all that is not on disk: the agents have it, and are rewound to what is."""
+        self.counts.failed_commits += 1
+        try:
+            roster, stamp = load(self._ledger, self._takeover_after_ms)
+        except sa.exc.DBAPIError as error:
+            raise LedgerError(f"ledger: not read: {error.orig}") from error
+        with self._taking:
+            self._roster, self._stamp, self._pending = roster, stamp, Pending()
 
     def _put_back(self, taken: Pending) -> None:
         with self._taking:

@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 
 from wattkeeper.ledger import schema
+from wattkeeper.ledger.commit import stamp
 from wattkeeper.ledger.journals import JournalBook, NodeBook
 from wattkeeper.ledger.meters import MeterBook
 from wattkeeper.ledger.roster import RECENT_HOLDERS, Roster, fingerprint
@@ -11,8 +12,8 @@ from wattkeeper.model.meter import Component
 from wattkeeper.model.window import EpochInfo
 
 
-def load(ledger: Ledger, takeover_after_ms: int) -> Roster:
-    """Return every node, journal and meter as the ledger has them."""
+def load(ledger: Ledger, takeover_after_ms: int) -> tuple[Roster, str]:
+    """Return every node, journal and meter as the ledger has them, and its newest commit's stamp."""
     roster = Roster(takeover_after_ms)
     with ledger.reading() as connection:
         current = _nodes(connection, roster)
@@ -21,9 +22,10 @@ def load(ledger: Ledger, takeover_after_ms: int) -> Roster:
         _dictionaries(connection, journals, meters)
         _epochs(connection, meters)
         _points(connection, meters)
+        newest = stamp(connection)
     for node, journal in current.items():
         roster.node_by_id[node].current = journals.get(journal)
-    return roster
+    return roster, newest
 
 
 def _nodes(connection: sa.Connection, roster: Roster) -> dict[int, int]:

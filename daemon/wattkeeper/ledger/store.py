@@ -21,6 +21,12 @@ class LedgerError(RuntimeError):
     """The ledger cannot be opened or written. The message says why and what to do."""
 
 
+class LedgerMovedError(LedgerError):
+    """The books are not as this writer left them: another one wrote, or a commit got through
+    whose answer was lost. What is in memory does not continue them.
+    """
+
+
 class Ledger:
     """An open ledger. `slot_ms` is the length of its slots; use it in threads only."""
 

@@ -47,6 +47,15 @@ def _points(
         .group_by(point.meter)
         .subquery()
     )
+    # A clock that stepped back, or a clone, leaves later points at earlier times: the first one
+    # behind `since` decides.
+    behind = (
+        sa.select(point.meter, (sa.func.min(point.n) - 2).label("n"))
+        .where(point.at_ms > since_ms)
+        .group_by(point.meter)
+        .subquery()
+    )
+    begin = sa.func.coalesce(behind.c.n, before.c.n)
     after = (
         sa.select(point.meter, sa.func.max(point.n).label("n"))
         .where(point.at_ms < until_ms)
@@ -56,9 +65,10 @@ def _points(
     query = (
         sa.select(schema.point)
         .outerjoin(before, before.c.meter == point.meter)
+        .outerjoin(behind, behind.c.meter == point.meter)
         .outerjoin(after, after.c.meter == point.meter)
         .where(
-            sa.or_(before.c.n.is_(None), point.n >= before.c.n),
+            sa.or_(begin.is_(None), point.n >= begin),
             point.n <= sa.func.coalesce(after.c.n, 0) + 1,
         )
         .order_by(point.meter, point.n)

@@ -185,6 +185,8 @@ class Bench:
     holders: FakeHolders = field(default_factory=FakeHolders)
     aggregator: FakeAggregator = field(default_factory=FakeAggregator)
     settings: dict[str, Any] = field(default_factory=dict)
+    max_bytes: int = 1 << 28
+    boot: str = "boot-1"
     agent: Agent = field(init=False)
 
     def __post_init__(self) -> None:
@@ -196,11 +198,11 @@ class Bench:
             data_dir=self.folder, node="n1", sample_interval=timedelta(seconds=1), **self.settings
         )
         self.journal = Journal(
-            self.folder, cluster="default", node="n1", max_bytes=1 << 28, durable=False
+            self.folder, cluster="default", node="n1", max_bytes=self.max_bytes, durable=False
         )
         self.source = FakeSource(self.clock)
         self.agent = Agent(
-            settings, self.clock, "boot-1", [self.source], self.holders, self.journal,
+            settings, self.clock, self.boot, [self.source], self.holders, self.journal,
             self.aggregator, memos=lambda: {"holders": [key.raw_id for key in self.holders.now]},
         )  # fmt: skip
 

@@ -12,7 +12,6 @@ from wattkeeper.ledger.store import Ledger, LedgerMovedError
 from wattkeeper.model.grid import DAY_MS
 from wattkeeper.model.holder import FIRST_HOLDER
 
-
 _STAMP = schema.setting.c.key == "commit"
 
 

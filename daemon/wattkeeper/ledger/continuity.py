@@ -121,13 +121,15 @@ class Continuity:
         """
         same_journal = meter.journal is journal
         strict = same_journal and not meter.resume
+        if info.boot in meter.past and not _is_back(journal, meter, info, start_ms):
+            return False
         if meter.epoch == 0:
             self._begin(pending, meter, info, start_ms, first_uj, "first seen")
         elif meter.info.boot == info.boot and _is_past(meter, boot_start, boot_end, same_journal):
             if strict and boot_end > boot_start:
                 raise Unfit(f"boot_ms {boot_end} is not after {meter.boot_ms}: booked already")
             return False
-        elif info.boot in meter.past and not _is_back(journal, meter, info, start_ms):
+        elif not same_journal and _overlaps(meter, info, boot_start, first_uj):
             return False
         elif not _same_epoch(meter.info, info, same_journal):
             self._begin(pending, meter, info, start_ms, first_uj, "new epoch")
@@ -278,6 +280,16 @@ def _is_back(journal: JournalBook, meter: MeterBook, info: EpochInfo, start_ms: 
     if info.boot == meter.info.boot:
         return True
     return info.boot == journal.node.boot and start_ms >= meter.end_ms
+
+
+def _overlaps(meter: MeterBook, info: EpochInfo, boot_start: int, first_uj: int) -> bool:
+    """Tell whether another journal's window begins on joules that are booked.
+
+    Two agents read at different instants of one second. Given up as a whole, such a window
+    leaves a gap of exactly what is new in it.
+    """
+    same_load = (meter.info.boot, meter.info.load) == (info.boot, info.load)
+    return same_load and first_uj < meter.uj and boot_start <= meter.boot_ms + SAME_INSTANT_MS
 
 
 def _same_epoch(mine: EpochInfo, info: EpochInfo, same_journal: bool) -> bool:

@@ -13,7 +13,7 @@ from wattkeeper.model.window import EpochInfo
 
 
 def load(ledger: Ledger, takeover_after_ms: int) -> tuple[Roster, str]:
-    """Return every node, journal and meter as the ledger has them, and its newest commit's stamp."""
+    """Return every node, journal and meter as the ledger has them, and its newest stamp."""
     roster = Roster(takeover_after_ms)
     with ledger.reading() as connection:
         current = _nodes(connection, roster)

@@ -22,8 +22,9 @@ class LedgerError(RuntimeError):
 
 
 class LedgerMovedError(LedgerError):
-    """The books are not as this writer left them: another one wrote, or a commit got through
-    whose answer was lost. What is in memory does not continue them.
+    """The books are not as this writer left them: what it has in memory does not continue them.
+
+    Another one wrote, or a commit got through whose answer was lost.
     """
 
 

@@ -50,6 +50,7 @@ def main(args: Sequence[str]) -> int:
         return run(str(BIN / "python"), "-m", "benchmarks", *rest)
     launcher = str(BIN / "wattkeeper")
     sys.stdout.flush()
+    os.environ["WATTKEEPER_PROGRAM"] = f"python3 {Path(__file__).name}"
     os.execv(launcher, [launcher, *args])
 
 

@@ -102,6 +102,7 @@ def load(
     config_path: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
+    command: str | None = None,
 ) -> M:
     """Return the settings of `program` (`agent`, `aggregator`); see `load_with_origins`."""
     return load_with_origins(
@@ -111,6 +112,7 @@ def load(
         config_path=config_path,
         overrides=overrides,
         environ=environ,
+        command=command,
     ).settings
 
 
@@ -122,18 +124,20 @@ def load_with_origins(
     config_path: Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     environ: Mapping[str, str] | None = None,
+    command: str | None = None,
 ) -> Loaded[M]:
     """Read every source and return the settings with the origin of each value.
 
     `overrides` (nested) beat flags, flags beat the environment, the environment beats the file
     (`config_path`, else `--config` in `cli_args`, else `/etc/wattkeeper/<program>.toml` if it is
-    there). `--help` among the flags prints the help and leaves the program.
+    there). `--help` among the flags prints the help of `command` (the program's own, if it is
+    not another that takes the same flags) and leaves.
 
     Raises:
         ConfigError: everything that is wrong, one line each.
 
     """
-    flagged, chosen = flags(model, cli_args, f"wattkeeper {program}", config_flag=True)
+    flagged, chosen = flags(model, cli_args, command or f"wattkeeper {program}", config_flag=True)
     path = config_path or chosen
     prefix = f"WATTKEEPER_{program.upper()}_"
     variables = os.environ if environ is None else environ

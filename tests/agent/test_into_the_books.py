@@ -144,3 +144,24 @@ async def test_an_intake_that_takes_nothing_is_not_hammered(
     assert bench.journal.pending == 0
     assert balance(ledger).balanced
     await bench.agent.close()
+
+
+async def test_a_long_dictionary_arrives_in_pieces(
+    tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More holders than one delivery carries: no window is given up for the want of a name."""
+    monkeypatch.setattr("wattkeeper.agent.sender._MOST_HOLDERS", 2)
+    clock = FakeClock()
+    centre = Centre(ledger, clock)
+    bench = Bench(folder(tmp_path, "a"), clock, aggregator=centre)
+    await bench.agent.tick()
+    for number in range(12):
+        bench.holders.now = [HolderKey("slurm", str(number), 5)]
+        await bench.run(3)
+    await bench.agent.tick(checkpoint=True)
+    await bench.run(20)
+    await deliver(bench, centre)
+    assert 0 == centre.intake.counts.refused
+    assert bench.journal.pending == 0
+    assert balance(ledger).balanced
+    await bench.agent.close()

@@ -88,7 +88,7 @@ async def test_orders_are_answered_and_garbage_is_told(tmp_path: Path) -> None:
         assert running.bench.source.reads > before
         for order, message in [
             (control.Order("dance"), "op: 'dance' is unknown"),
-            (control.Order("release", GPU, 0), "for_s: choose"),
+            (control.Order("release", GPU, 0), "--for: choose"),
             (control.Order("release", "gpu/none", 5), "is not metered here"),
         ]:
             answer = await control.ask(tmp_path, order, 5)

@@ -131,7 +131,7 @@ async def test_nodes_go_silent_and_stay_listed(centre: Centre) -> None:
     _, answer = await centre.get("/v1/nodes")
     assert (answer["nodes"][0]["state"], answer["nodes"][0]["watts"]) == ("silent", None)
     _, targets = await centre.get("/v1/prometheus/targets")
-    labels = {"cluster": "west", "node": "node001"}
+    labels = {"__meta_wattkeeper_cluster": "west", "__meta_wattkeeper_node": "node001"}
     assert [{"targets": ["node001:9745"], "labels": labels}] == targets
 
 

@@ -64,6 +64,17 @@ async def test_an_unknown_job_is_1(centre: Centre, run: Run) -> None:
     assert (done.code, done.out, "no such job" in done.err) == (1, "", True)
 
 
+async def test_an_array_by_its_own_id(centre: Centre, run: Run) -> None:
+    """What sbatch printed means every task of it."""
+    await centre.fed()
+    labels = {"job_id": "500_3", "user": "bob", "account": "chemistry"}
+    await centre.fed(
+        Feeder(node="node002", journal="j2", raw_id="501", labels=labels, uuid="GPU-2")
+    )
+    done = await run("job", "500", "--format", "json")
+    assert (0, "500_3") == (done.code, json.loads(done.out)["job_id"])
+
+
 async def test_a_range_of_jobs(centre: Centre, run: Run) -> None:
     """A range is a table, or a list in JSON."""
     await centre.fed()
@@ -152,7 +163,7 @@ async def test_nobody_answers(
 ) -> None:
     """The message says what to do."""
     done = await run("jobs", "--all", "--url", f"http://127.0.0.1:{unused_tcp_port}")
-    assert (done.code, done.out) == (2, "")
+    assert (done.code, done.out) == (3, "")
     assert "wattkeeper aggregator" in done.err
     assert "--url" in done.err
 

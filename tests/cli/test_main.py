@@ -1,6 +1,7 @@
 """The table of commands, help, and wrong use."""
 
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -104,3 +105,14 @@ def test_the_commands_that_ask_do_not_import_the_ledger() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_a_reader_that_has_seen_enough_gets_no_no(form: str) -> None:
+    """`| head` ends the program as SIGPIPE would: exit code 1 would say "no"."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "wattkeeper", "config", "show", "agent", "--format", form]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (141, b"") == (done.returncode, done.stderr)

@@ -8,7 +8,7 @@ from typing import Final, Self
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from wattkeeper.settings import Address, Duration, Section, Settings, data_dir
-from wattkeeper.values import format_duration
+from wattkeeper.values import format_duration, host_port
 
 POINT_INTERVAL: Final = timedelta(minutes=5)
 """Distance of the points that check the books: it divides every slot that a ledger may have."""
@@ -51,7 +51,10 @@ class AgentSettings(Settings):
     """
 
     listen: Address = Field("127.0.0.1:9745", description="host:port of /metrics")
-    advertise: str = Field("", description="host:port under which Prometheus reaches this agent")
+    advertise: str = Field(
+        "",
+        description="host:port where Prometheus reaches this agent; its name, if it may be reached",
+    )
     data_dir: Path = Field(
         default_factory=lambda: data_dir("agent"), description="folder of the journal; a local disk"
     )
@@ -98,6 +101,14 @@ class AgentSettings(Settings):
                 f"window ({format_duration(self.window)}); a window needs at least one sample"
             )
         return self
+
+    @property
+    def advertised(self) -> str:
+        """The address for service discovery; empty while only this machine can reach it."""
+        host, port = host_port(self.listen)
+        if self.advertise or host in {"127.0.0.1", "::1", "localhost"}:
+            return self.advertise
+        return f"{self.node}:{port}"
 
     @property
     def cluster_name(self) -> str:

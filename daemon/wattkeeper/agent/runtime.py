@@ -192,7 +192,7 @@ class Agent:
                 SourceReport(finding.subject, finding.state, finding.detail[:256])
                 for finding in self.findings()
             ),
-            advertise=self.settings.advertise,
+            advertise=self.settings.advertised,
             pending=self.journal.pending,
         )
 

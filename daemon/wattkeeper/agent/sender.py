@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 _LARGEST = 1 << 20
 """Bytes of records in one delivery while a backlog drains."""
 _SMALLEST = 16 << 10
+_MOST_HOLDERS = 5_000
+"""Dictionary entries in one delivery: after weeks without an aggregator all would be too large."""
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 
@@ -62,6 +64,7 @@ class Sender:
         journal, known = self._journal, self._known
         stretch = journal.stretch(known.accepted, self._size)
         entries = journal.dictionary.entries
+        holders = sorted(number for number in entries[HOLDER] if number > known.holders)
         return Batch(
             cluster=journal.meta.cluster,
             node=journal.meta.node,
@@ -75,7 +78,7 @@ class Sender:
             previous=stretch.previous,
             records=stretch.payloads,
             meters={n: e for n, e in entries[METER].items() if n > known.meters},
-            holders={n: e for n, e in entries[HOLDER].items() if n > known.holders},
+            holders={n: entries[HOLDER][n] for n in holders[:_MOST_HOLDERS]},
             epochs={n: e for n, e in entries[EPOCH].items() if n > known.epochs},
             snapshot=snapshot,
             fork_of=journal.meta.fork_of,

@@ -116,10 +116,11 @@ class Service:
 
     async def _release(self, order: control.Order) -> dict[str, Any]:
         if not 0 < order.for_s <= 86_400:
-            return {"ok": False, "error": "for_s: choose between 1 s and one day"}
+            return {"ok": False, "error": "--for: choose between 1s and 1d"}
         known = {spec.info.name for spec in self._agent.specs()}
         if order.meter is not None and order.meter not in known:
-            return {"ok": False, "error": f"meter: {order.meter} is not metered here"}
+            gpu = order.meter.removeprefix("gpu/")
+            return {"ok": False, "error": f"--gpu: {gpu} is not metered here; ask `doctor`"}
         await self.sample(checkpoint=True)
         released = []
         for source in self._agent.sources:
@@ -166,6 +167,7 @@ async def _listening(agent: Agent) -> Any:
                 "running already?) or choose another port"
             ) from error
         raise ConfigError(f"listen: cannot listen on {settings.listen}: {error}") from error
+    log.info("listening on http://%s/metrics", settings.listen)
     try:
         yield runner
     finally:

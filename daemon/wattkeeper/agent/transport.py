@@ -97,7 +97,7 @@ class HttpTransport:
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise UnreachableError(f"{self._url}: {type(error).__name__} {error}") from error
+            raise UnreachableError(f"{self._url}: {_reason(error)}") from error
         if response.status >= 500 or response.status == 429:
             raise UnreachableError(f"{self._url}: answered {response.status}")
         return response.status, answer
@@ -107,6 +107,12 @@ class HttpTransport:
             return msgspec.json.decode(answer, type=Ack)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UnreachableError(f"{self._url}: not an aggregator's answer: {error}") from error
+
+
+def _reason(error: aiohttp.ClientError | TimeoutError) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return error.strerror or str(error.os_error)
+    return str(error) or "no answer in time"
 
 
 def _refusal(status: int, answer: bytes) -> RefusedError:

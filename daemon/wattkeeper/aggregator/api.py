@@ -181,10 +181,19 @@ class Api:
         )
 
     def _get_targets(self, _: Nothing) -> list[answers.Target]:
+        # Meta labels, for relabeling: the series say `node` themselves, and a target's label of
+        # the same name would push theirs aside as `exported_node`.
         return [
             answers.Target(
                 targets=[address],
-                labels={"cluster": cluster, "node": node, **self._fleet.groups_of(node)},
+                labels={
+                    f"__meta_wattkeeper_{name}": value
+                    for name, value in (
+                        ("cluster", cluster),
+                        ("node", node),
+                        *self._fleet.groups_of(node).items(),
+                    )
+                },
             )
             for (cluster, node), address in sorted(self._targets.by_node().items())
         ]

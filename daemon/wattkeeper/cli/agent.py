@@ -24,7 +24,7 @@ class Agent:
         """Serve until SIGINT or SIGTERM."""
         from wattkeeper.agent.service import run_until_signal
 
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
         run_until_signal(self.serve)
         return 0
 

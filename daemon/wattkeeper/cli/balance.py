@@ -45,7 +45,7 @@ class Balance(Command):
       wattkeeper balance --format csv > balance.csv
     """
 
-    since: str = Field("-24h", description="from: 2026-11-01, -30d")
+    since: str = Field("-24h", description="from: 2026-11-01, -30d; whole slots")
     until: str | None = Field(None, description="to, the same way; now")
     min_coverage: float = Field(0.0, ge=0, le=1, description="least part of the time metered")
     url: str | None = Field(None, description="the aggregator, http://HOST:9746")
@@ -81,8 +81,8 @@ def _print(answer: Mapping[str, Any]) -> None:
     out.print(table([f"{len(meters)} meters", "energy", "exactly"], rows))
     unmeasured = sum(meter["unmeasured_seconds"] for meter in meters)
     out.print(
-        f"{percent(answer['coverage'])} of the time was metered; {span(unmeasured)} of meter time "
-        "cannot be known."
+        f"{percent(answer['coverage'])} of the time since each meter first appeared was metered; "
+        f"{span(unmeasured)} of meter time cannot be known."
     )
     for problem in answer["problems"]:
         out.print(clean(problem), markup=False)

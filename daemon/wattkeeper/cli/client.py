@@ -14,6 +14,8 @@ from wattkeeper.flags import ConfigError, nearest
 
 DEFAULT_URL = "http://127.0.0.1:9746"
 FILES = (Path("~/.config/wattkeeper/client.toml"), Path("/etc/wattkeeper/client.toml"))
+NO_ANSWER = 3
+"""Exit code where nobody answers: an outage is neither a "no" nor a typo."""
 _PATIENCE = aiohttp.ClientTimeout(total=120, sock_connect=10)
 
 
@@ -61,10 +63,13 @@ def ask(url: str | None, path: str, query: Mapping[str, str | None] | None = Non
     except aiohttp.ClientConnectorError as error:
         raise CommandError(
             f"no aggregator answers at {base} ({error.strerror or error}). Start one with "
-            "`wattkeeper aggregator`, or say where it is with --url, WATTKEEPER_URL or client.toml"
+            "`wattkeeper aggregator`, or say where it is with --url, WATTKEEPER_URL or client.toml",
+            code=NO_ANSWER,
         ) from error
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise CommandError(f"{base}{path}: {str(error) or 'no answer in time'}") from error
+        raise CommandError(
+            f"{base}{path}: {str(error) or 'no answer in time'}", NO_ANSWER
+        ) from error
 
 
 async def _get(base: str, path: str, query: Mapping[str, str]) -> Any:
@@ -73,7 +78,7 @@ async def _get(base: str, path: str, query: Mapping[str, str]) -> Any:
         session.get(f"{base}{path}", params=dict(query)) as answer,
     ):
         if answer.status == 500:
-            raise CommandError(f"{base}{path} failed inside the aggregator; see its log")
+            raise CommandError(f"{base}{path} failed inside the aggregator; see its log", NO_ANSWER)
         if "json" not in answer.content_type:
             raise CommandError(f"{base} is not a Wattkeeper aggregator (it sent {answer.status})")
         body = await answer.json(content_type=None)

@@ -1,11 +1,15 @@
 """What the commands have in common: a model of their arguments, and errors for people."""
 
+import os
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from wattkeeper.flags import ConfigError, flags
+
+PROGRAM = os.environ.get("WATTKEEPER_PROGRAM", "wattkeeper")
+"""How this program was started, for hints that can be typed as they stand."""
 
 
 class CommandError(Exception):

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from wattkeeper.cli.command import Command, CommandError
+from wattkeeper.cli.command import PROGRAM, Command, CommandError
 from wattkeeper.cli.output import console, energy, percent, span, table, watts
 from wattkeeper.values import Address, Duration, milliseconds
 
@@ -94,7 +94,7 @@ class Demo(Command):
                 print(f"Still answering at {show.aggregator.url}. Ctrl-C ends it.", flush=True)
                 await stop.wait()
             else:
-                print("Look around with `wattkeeper demo --duration 30m --serve`.")
+                print(f"That was all. To look around: {PROGRAM} demo --duration 30m --serve")
         finally:
             await show.close()
         return 1 if residual_uj else 0
@@ -138,7 +138,7 @@ class _Screen:
         grid.add_row("books", f"{books}coverage {percent(glimpse.coverage)}")
         title = Text("SIMULATED fleet: nothing here is measured", style="bold yellow")
         url = self._demonstration.aggregator.url
-        ask = f"In another terminal:  wattkeeper job {glimpse.example} --url {url}"
+        ask = f"In another terminal:  {PROGRAM} job {glimpse.example} --url {url}"
         return Group(title, grid, Text(ask if glimpse.example else "", style="dim"))
 
 
@@ -194,6 +194,6 @@ async def _ask_for_a_job(figures: Sequence["JobFigure"], url: str) -> None:
 
     if figures:
         job = max(figures, key=lambda figure: figure.true_uj).job_id
-        print(f"\n$ wattkeeper job {job} --url {url}", flush=True)
+        print(f"\n$ {PROGRAM} job {job} --url {url}", flush=True)
         await asyncio.to_thread(Job(id=job, url=url).run)
         print()

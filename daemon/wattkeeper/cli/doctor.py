@@ -42,9 +42,9 @@ class Doctor:
     settings: DoctorSettings
 
     @classmethod
-    def parse(cls, args: Sequence[str], _program: str) -> "Doctor":
+    def parse(cls, args: Sequence[str], program: str) -> "Doctor":
         """Read the agent's configuration, and flags of our own."""
-        return cls(load(DoctorSettings, program="agent", cli_args=args))
+        return cls(load(DoctorSettings, program="agent", cli_args=args, command=program))
 
     def run(self) -> int:
         """Look, print, and say whether all is well."""

@@ -46,8 +46,8 @@ class Job(Command):
     Inside a job, the ID may be left out: it is $SLURM_JOB_ID.
 
     Examples:
-      wattkeeper job 123456
-      wattkeeper job 123_4               one task of an array
+      wattkeeper job 123                 a job, or every task of an array
+      wattkeeper job 123_4               one task of it
       wattkeeper job 123_[0-99]          many of them
       wattkeeper job 100-180             a range of jobs
       wattkeeper job 123456 --format json
@@ -63,8 +63,9 @@ class Job(Command):
         wanted = self.id or os.environ.get("SLURM_JOB_ID")
         if wanted is None:
             raise ConfigError("ID: which job? Give its ID; only inside a job is $SLURM_JOB_ID set")
-        answer = ask(self.url, "/v1/jobs", {"id": wanted, "cluster": self.cluster})
-        found = answer["jobs"]
+        found = self._ask(wanted)
+        if not found and wanted.isdigit():  # what sbatch prints for an array
+            found = self._ask(f"{wanted}_[0-999]")
         if not found:
             raise CommandError(
                 f"{wanted}: no such job in the books. It may not have used a metered node, or its "
@@ -80,6 +81,11 @@ class Job(Command):
         else:
             jobs.show(found)
         return 0
+
+    def _ask(self, wanted: str) -> list[dict[str, Any]]:
+        answer = ask(self.url, "/v1/jobs", {"id": wanted, "cluster": self.cluster})
+        found: list[dict[str, Any]] = answer["jobs"]
+        return found
 
 
 def _show(job: Mapping[str, Any]) -> None:

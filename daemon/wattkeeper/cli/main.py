@@ -119,7 +119,7 @@ def _run(name: str, args: Sequence[str]) -> int:
     except BrokenPipeError:
         # The reader (`head`) has seen enough; keep the interpreter from saying so at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 141  # as if ended by SIGPIPE: neither yes nor no
     except KeyboardInterrupt:
         return 130
     return code

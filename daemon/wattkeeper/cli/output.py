@@ -16,11 +16,18 @@ UNKNOWN = "-"
 _UNITS = ((3_600_000_000_000_000, "MWh"), (3_600_000_000_000, "kWh"), (3_600_000_000, "Wh"))
 
 
+class _Console(Console):
+    """A console that leaves a closed pipe to `main`; rich would end the program with 1, a "no"."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def console() -> Console:
     """Return a console on standard output; when piped, lines are as long as they need to be."""
     if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Console(highlight=False, width=220, no_color=True)
+        return _Console(highlight=False)
+    return _Console(highlight=False, width=220, no_color=True)
 
 
 def energy(uj: int | str | None) -> str:

@@ -35,7 +35,7 @@ class Report(Command):
     """
 
     by: str = Field("account", description="user, account, partition, name, node, array, …")
-    since: str = Field("-7d", description="from: 2026-11-01, -30d")
+    since: str = Field("-7d", description="from: 2026-11-01, -30d; whole slots")
     until: str | None = Field(None, description="to, the same way; now")
     url: str | None = Field(None, description="the aggregator, http://HOST:9746")
     format: Format = Field("table", description="how to print")
@@ -63,7 +63,7 @@ def _name(row: Mapping[str, Any]) -> str:
     """Return a group's name; what is nobody's, or nobody known, stands in parentheses."""
     if row["kind"] != "group":
         return f"({row['kind']})"
-    return str(row["key"] or "(unknown)")
+    return str(row["key"] or "(none)")
 
 
 def _print(answer: Mapping[str, Any]) -> None:
@@ -75,14 +75,15 @@ def _print(answer: Mapping[str, Any]) -> None:
             energy(row["energy_uj"]),
             percent(int(row["energy_uj"]) / whole) if whole else "-",
             f"{row['gpu_seconds'] / 3600:,.1f}",
-            energy(row["energy_by_component_uj"].get("gpu", 0)),
-            energy(row["energy_by_component_uj"].get("cpu", 0)),
+            *(energy(row["energy_by_component_uj"].get(part)) for part in _COMPONENTS),
         ]
         for row in answer["rows"]
     ]
-    rows.append(["total", "", energy(whole), "", "", "", ""])
-    headers = [answer["by"], "jobs", "energy", "share", "GPU h", "gpu", "cpu"]
+    rows.append(["total", "", energy(whole)] + [""] * (2 + len(_COMPONENTS)))
+    headers = [answer["by"], "jobs", "energy", "share", "GPU h", *_COMPONENTS]
     out = console()
     out.print(f"{instant(answer['since'])} to {instant(answer['until'])}")
     out.print(table(headers, rows))
-    out.print(f"{percent(answer['coverage'])} of the time of its meters was metered.")
+    out.print(
+        f"{percent(answer['coverage'])} of the time since each meter first appeared was metered."
+    )

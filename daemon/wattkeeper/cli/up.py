@@ -13,14 +13,15 @@ from pydantic import Field
 from wattkeeper.agent.config import AgentSettings
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.cli.agent import Agent
-from wattkeeper.cli.command import Command, CommandError
+from wattkeeper.cli.command import PROGRAM, Command, CommandError
 from wattkeeper.settings import load
 from wattkeeper.values import host_port
 
-_NO_METER = """\
-No power meter is seen on this machine: no NVIDIA driver, no RAPL, no Grace or host sensor
-(`wattkeeper doctor` says why, and what to do). Instead you see a SIMULATED fleet for a moment: the
-real agents and the real aggregator on devices that are computed, with books of their own.
+_NO_METER = f"""\
+No power meter is seen on this machine: no NVIDIA driver, no RAPL, no Grace
+or host sensor (`{PROGRAM} doctor` says why, and what to do).
+Instead you see a SIMULATED fleet for a moment: the real agents and the real
+aggregator on devices that are computed, with books of their own.
 """
 _DEMO = timedelta(minutes=20)
 """Simulated time; at the demo's speed, 20 seconds."""
@@ -47,7 +48,7 @@ class Up(Command):
         agent, aggregator = self._settings()
         if not asyncio.run(_has_meter(agent)):
             return self._demo()
-        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
         async def serve(stop: asyncio.Event) -> None:
             await _serve(agent, aggregator, stop)

@@ -150,9 +150,12 @@ class Intake:
         journal = self._roster.journal(pending, batch, now_ms)
         self._note_node(pending, journal, batch, now_ms)
         self._check_continues(pending, journal, batch, now_ms)
+        before = (journal.known_meters, journal.known_holders, journal.known_epochs)
         self._roster.learn(pending, journal, batch, now_ms)
+        learned = before != (journal.known_meters, journal.known_holders, journal.known_epochs)
         unknown = self._take_new(pending, journal, batch, now_ms)
-        journal.asked = journal.asked + 1 if unknown else 0
+        # A long dictionary comes in pieces: while it grows, nothing is taken for gone.
+        journal.asked = journal.asked + 1 if unknown and not learned else 0
         pending.cursors[journal.id] = (journal, journal.accepted)
         pending.journals[journal.id] = (
             journal.accepted,

@@ -1,6 +1,12 @@
 """What every test may use."""
 
+import os
+from collections.abc import Generator
+
 import pytest
+
+MUST_RUN = ("compiler", "promtool")
+"""Markers of tests whose needs CI installs: there they may not be skipped."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -10,3 +16,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="write the golden files in tests/fixtures anew instead of comparing with them",
     )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let a skip fail where WATTKEEPER_TEST_NO_SKIP says that everything is there."""
+    report = yield
+    must_run = any(item.get_closest_marker(marker) for marker in MUST_RUN)
+    if report.skipped and must_run and os.environ.get("WATTKEEPER_TEST_NO_SKIP"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, though CI has to make sure that it runs: {report.longrepr}"
+    return report

@@ -47,6 +47,16 @@ async def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
     assert "--data-dir" in message
 
 
+async def test_a_clock_before_the_books(centre: Centre) -> None:
+    """Nodes with a wrong clock are dated by the aggregator's, so its own must not be one."""
+    await centre.fed()
+    await centre.aggregator.stop()
+    early = Aggregator(centre.aggregator.settings, now_ms=lambda: 1_000_000)
+    message = await refused(early)
+    assert message.startswith("clock: this machine says 1970-01-01")
+    assert "set the clock" in message
+
+
 async def test_two_aggregators_on_one_folder(centre: Centre) -> None:
     """The second one is told; the first goes on."""
     message = await refused(Aggregator(centre.aggregator.settings))

@@ -20,10 +20,12 @@ from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.metrics import Exporter
 from wattkeeper.aggregator.snapshot import DeliveryCounts, Looker
 from wattkeeper.aggregator.targets import Targets
+from wattkeeper.aggregator.times import rfc3339
 from wattkeeper.aggregator.windows import Deliveries
 from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.store import Ledger, LedgerError
 from wattkeeper.ledger.workloads import record_workloads
+from wattkeeper.model.grid import DAY_MS
 from wattkeeper.schedulers.base import Scheduler
 from wattkeeper.values import host_port, milliseconds
 
@@ -199,9 +201,19 @@ class Aggregator:
             )
         except LedgerError as error:
             raise StartError(str(error)) from error
+        self._check_clock(self._ledger.newest_ms() or 0)
         takeover_ms = milliseconds(self.settings.takeover_after)
         self._intake = Intake(self._ledger, takeover_after_ms=takeover_ms)
         self._targets.load()
+
+    def _check_clock(self, newest_ms: int) -> None:
+        """Refuse a clock that cannot be right: nodes with a wrong one are dated by ours."""
+        now_ms = self._now_ms()
+        if now_ms < newest_ms - DAY_MS:
+            raise StartError(
+                f"clock: this machine says {rfc3339(now_ms)}, but the ledger holds windows of "
+                f"{rfc3339(newest_ms)}; set the clock first"
+            )
 
     async def _listen(self) -> None:
         settings, ledger = self.settings, self.ledger

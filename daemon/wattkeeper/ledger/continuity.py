@@ -43,7 +43,7 @@ class Continuity:
             start_ms != meter.end_ms
             or window.first_uj != meter.uj
             or meter.info is not info
-            or meter.journal is not journal
+            or meter.journal != journal.id
             or meter.resume
             or window.boot_ms <= meter.boot_ms
         ):
@@ -75,7 +75,7 @@ class Continuity:
             Unfit: the count of an epoch fell.
 
         """
-        broken = meter.journal is not journal or meter.info is not info
+        broken = meter.journal != journal.id or meter.info is not info
         if broken or (meter.resume and point.boot_ms > meter.boot_ms):
             if not self._enter(
                 pending, journal, meter, info, at_ms, point.boot_ms, point.boot_ms, point.value_uj
@@ -119,7 +119,7 @@ class Continuity:
 
         Returns False if that place is in the past of the books. Raises Unfit.
         """
-        same_journal = meter.journal is journal
+        same_journal = meter.journal == journal.id
         strict = same_journal and not meter.resume
         if info.boot in meter.past and not _is_back(journal, meter, info, start_ms):
             return False
@@ -142,7 +142,7 @@ class Continuity:
         else:
             self._jump(pending, meter, start_ms)
         meter.info = info
-        meter.journal = journal
+        meter.journal = journal.id
         meter.resume = False
         return True
 

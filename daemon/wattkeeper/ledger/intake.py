@@ -126,8 +126,8 @@ class Intake:
                 if not done:
                     self._put_back(taken)
             self.counts.commits += 1
-            for journal, seq in taken.cursors.values():
-                journal.committed = seq
+            for journal, seq in taken.cursors.items():
+                self._roster.journals[journal].committed = seq
 
     def _begin_anew(self) -> None:
         """Forget all that is not on disk: the agents have it, and are rewound to what is."""
@@ -156,7 +156,7 @@ class Intake:
         unknown = self._take_new(pending, journal, batch, now_ms)
         # A long dictionary comes in pieces: while it grows, nothing is taken for gone.
         journal.asked = journal.asked + 1 if unknown and not learned else 0
-        pending.cursors[journal.id] = (journal, journal.accepted)
+        pending.cursors[journal.name] = journal.accepted
         pending.journals[journal.id] = (
             journal.accepted,
             journal.hash,

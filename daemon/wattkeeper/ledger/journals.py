@@ -1,14 +1,10 @@
 """Nodes and their journals: who may deliver, from which record on, with which dictionary."""
 
-from typing import TYPE_CHECKING
-
 from wattkeeper.delivery.wire import GENESIS
+from wattkeeper.ledger.meters import MeterBook
 from wattkeeper.ledger.schema import HOLDER_BITS
 from wattkeeper.model.holder import FIRST_HOLDER
 from wattkeeper.model.window import EpochInfo
-
-if TYPE_CHECKING:
-    from wattkeeper.ledger.meters import MeterBook
 
 
 class NodeBook:

@@ -18,9 +18,9 @@ def load(ledger: Ledger, takeover_after_ms: int) -> tuple[Roster, str]:
     with ledger.reading() as connection:
         current = _nodes(connection, roster)
         journals = _journals(connection, roster)
-        meters = _meters(connection, roster, journals)
+        meters = _meters(connection, roster)
         _dictionaries(connection, journals, meters)
-        _epochs(connection, meters)
+        _epochs(connection, journals, meters)
         _points(connection, meters)
         newest = stamp(connection)
     for node, journal in current.items():
@@ -56,16 +56,14 @@ def _journals(connection: sa.Connection, roster: Roster) -> dict[int, JournalBoo
     return journals
 
 
-def _meters(
-    connection: sa.Connection, roster: Roster, journals: dict[int, JournalBook]
-) -> dict[int, MeterBook]:
+def _meters(connection: sa.Connection, roster: Roster) -> dict[int, MeterBook]:
     meters: dict[int, MeterBook] = {}
     for row in connection.execute(sa.select(schema.meter)):
         host = row.component == Component.HOST
         meter = MeterBook(row.id, row.node, row.name, host)
         meter.first_ms = row.first_ms
         meter.end_ms, meter.boot_ms, meter.uj = row.end_ms, row.boot_ms, row.uj
-        meter.journal = journals.get(row.journal)
+        meter.journal = row.journal or 0
         meter.epoch, meter.points, meter.resume = row.epoch, row.points, bool(row.resume)
         meters[row.id] = roster.meters[row.node, row.name] = meter
         if row.component == Component.GPU:
@@ -93,7 +91,9 @@ def _dictionaries(
             journal.recent[row.id - journal.base] = known
 
 
-def _epochs(connection: sa.Connection, meters: dict[int, MeterBook]) -> None:
+def _epochs(
+    connection: sa.Connection, journals: dict[int, JournalBook], meters: dict[int, MeterBook]
+) -> None:
     for row in connection.execute(sa.select(schema.epoch)):
         meter = meters[row.meter]
         if row.ordinal == meter.epoch:
@@ -102,10 +102,10 @@ def _epochs(connection: sa.Connection, meters: dict[int, MeterBook]) -> None:
             meter.past.add(row.boot)
     for meter in meters.values():
         meter.past.discard(meter.info.boot)
-        if meter.journal is not None:
+        if meter.journal:
             # The journal's own object, so that the intake can compare by identity.
-            same = (info for info in meter.journal.epochs.values() if info == meter.info)
-            meter.info = next(same, meter.info)
+            epochs = journals[meter.journal].epochs.values()
+            meter.info = next((info for info in epochs if info == meter.info), meter.info)
 
 
 def _points(connection: sa.Connection, meters: dict[int, MeterBook]) -> None:

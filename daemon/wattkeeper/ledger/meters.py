@@ -1,7 +1,6 @@
 """One meter as the intake knows it: where its books end, and its chain of points."""
 
 from wattkeeper.ledger.bulk import Row
-from wattkeeper.ledger.journals import JournalBook
 from wattkeeper.ledger.pending import Pending
 from wattkeeper.ledger.seal import seal
 from wattkeeper.model.window import EpochInfo
@@ -11,6 +10,7 @@ class MeterBook:
     """Where a meter's books end.
 
     `uj`, `end_ms`, `boot_ms`: the count, UTC and boot time at the end of the last booked stretch.
+    `journal`: id of the journal that wrote it, 0 for none.
     `info`: the epoch as the journal's dictionary names it, `epoch` its ordinal here (0: none yet).
     `resume`: something was skipped, so the next window may begin beyond `uj`.
     `past`: boots whose time is over for this meter.
@@ -26,7 +26,7 @@ class MeterBook:
         self.node = node
         self.name = name
         self.host = host
-        self.journal: JournalBook | None = None
+        self.journal = 0
         self.info = EpochInfo("", "")
         self.epoch = 0
         self.uj = 0
@@ -48,7 +48,7 @@ class MeterBook:
             self.end_ms,
             self.boot_ms,
             self.uj,
-            self.journal.id if self.journal else None,
+            self.journal or None,
             self.epoch,
             self.points,
             int(self.resume),

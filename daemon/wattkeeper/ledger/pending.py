@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from wattkeeper.ledger.bulk import Row
-from wattkeeper.ledger.journals import JournalBook
 from wattkeeper.model.holder import HolderInfo
 
 METER_BITS = 32
@@ -62,7 +61,7 @@ class Pending:
     postings: int = 0
     nodes: dict[int, Row] = field(default_factory=dict)
     journals: dict[int, Row] = field(default_factory=dict)
-    cursors: dict[int, tuple[JournalBook, int]] = field(default_factory=dict)
+    cursors: dict[str, int] = field(default_factory=dict)
     meters: dict[int, Row] = field(default_factory=dict)
     new_nodes: list[Row] = field(default_factory=list)
     new_boots: list[Row] = field(default_factory=list)

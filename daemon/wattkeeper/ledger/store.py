@@ -76,8 +76,14 @@ class Ledger:
         try:
             with writing(self.engine) as connection:
                 yield connection
-        except sa.exc.DBAPIError as error:
+        except (sa.exc.DBAPIError, OverflowError) as error:
             raise LedgerError(f"ledger: not written: {_cause(error)}") from error
+
+    def newest_ms(self) -> int | None:
+        """Return the newest booked instant in UTC milliseconds, None in an empty ledger."""
+        with self.reading() as connection:
+            newest: int | None = connection.scalar(sa.select(sa.func.max(schema.meter.c.end_ms)))
+            return newest
 
     def close(self) -> None:
         """Give the connections back."""

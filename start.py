@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / "bin"
-LOCKS = {"test": "dev", "bench": "bench"}
+LOCKS = {"test": "dev", "bench": "dev"}
 CHECKS: tuple[tuple[str, ...], ...] = (
     ("ruff", "check", "--quiet"),
     ("ruff", "format", "--check", "--quiet"),

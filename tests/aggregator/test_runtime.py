@@ -203,3 +203,19 @@ def test_the_program_with_a_port_in_use(tmp_path: Path) -> None:
     assert process.returncode == 2
     assert err.startswith("wattkeeper aggregator: listen:")
     assert len(err.splitlines()) == 1
+
+
+async def test_much_that_waits_is_committed_before_the_pause_is_over(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else deliveries would have to be left with the agents."""
+    monkeypatch.setattr("wattkeeper.aggregator.runtime.MAX_POSTINGS", 0)
+    feeder = Feeder()
+    records = feeder.run(180)
+    centre.clock[0] = feeder.at_ms
+    status, _ = await centre.deliver(feeder.batch(records))
+    assert 200 == status
+    async with asyncio.timeout(30):
+        while not centre.aggregator.intake.counts.commits:
+            await asyncio.sleep(0)
+    assert 0 == centre.aggregator.intake.pending_postings

@@ -22,7 +22,7 @@ from wattkeeper.aggregator.snapshot import DeliveryCounts, Looker
 from wattkeeper.aggregator.targets import Targets
 from wattkeeper.aggregator.times import rfc3339
 from wattkeeper.aggregator.windows import Deliveries
-from wattkeeper.ledger.intake import Intake
+from wattkeeper.ledger.intake import MAX_POSTINGS, Intake
 from wattkeeper.ledger.store import Ledger, LedgerError
 from wattkeeper.ledger.workloads import record_workloads
 from wattkeeper.model.grid import DAY_MS
@@ -258,13 +258,21 @@ class Aggregator:
     async def _commit_forever(self) -> None:
         pause_s = shortest_s = self.settings.commit_interval.total_seconds()
         while True:
-            await asyncio.sleep(pause_s)
+            await self._pause(pause_s)
             began_s = time.monotonic()
             await self.commit()
             # A commit costs by the sums it touches, not by the windows that went into them: on a
             # large fleet fewer commits take in as much for less. The agents keep what is not in.
             lasted_s = time.monotonic() - began_s
             pause_s = max(shortest_s, min(_LONGEST_PAUSE_S, _COMMIT_RATIO * lasted_s))
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not until so much is waiting that deliveries would have to be left."""
+        until_s = time.monotonic() + seconds
+        while (left_s := until_s - time.monotonic()) > 0:
+            if self.intake.pending_postings > MAX_POSTINGS * 3 // 4:
+                return
+            await asyncio.sleep(min(1.0, left_s))
 
     async def _poll(self, scheduler: Scheduler) -> None:
         since_ms = 0

@@ -33,7 +33,7 @@ def free_port() -> int:
 async def until(condition: object) -> None:
     """Wait for a condition, at most 10 s."""
     async with asyncio.timeout(10):
-        while not condition():  # type: ignore[operator]  # noqa: ASYNC110 -- tells no event
+        while not condition():  # type: ignore[operator]
             await asyncio.sleep(0.01)
 
 

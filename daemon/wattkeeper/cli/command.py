@@ -1,6 +1,7 @@
 """What the commands have in common: a model of their arguments, and errors for people."""
 
 import os
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
@@ -25,9 +26,9 @@ class Command(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @abstractmethod
     def run(self) -> int:
-        """Do it and return the exit code: 0 fine, 1 the answer is "no", 2 wrong use."""
-        raise NotImplementedError
+        """Do it and return the exit code: 0 fine, 1 "no", 2 wrong use, 3 nobody answers."""
 
     @classmethod
     def parse(cls, args: Sequence[str], program: str) -> "Command":

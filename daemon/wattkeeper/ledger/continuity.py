@@ -138,7 +138,7 @@ class Continuity:
         elif first_uj < meter.uj or _implausible(meter, boot_start, first_uj):
             self._begin(pending, meter, info, start_ms, first_uj, "count does not continue")
         elif first_uj > meter.uj:
-            self._gap(pending, meter, start_ms, first_uj)
+            self._gap(pending, meter, start_ms, boot_start, first_uj)
         else:
             self._jump(pending, meter, start_ms)
         meter.info = info
@@ -161,16 +161,22 @@ class Continuity:
             self._cannot_know(pending, meter, meter.end_ms, start_ms, reason)
         meter.open_epoch(pending, info, start_ms, first_uj)
 
-    def _gap(self, pending: Pending, meter: MeterBook, start_ms: int, first_uj: int) -> None:
-        """Book what the counter advanced unseen over the time in between."""
+    def _gap(
+        self, pending: Pending, meter: MeterBook, start_ms: int, boot_start: int, first_uj: int
+    ) -> None:
+        """Book what the counter advanced unseen over the time in between.
+
+        How long that was, boot time says: a clock step may be among the records that are missing.
+        """
         meter.close_points(pending)
         uj = first_uj - meter.uj
         parts = slots(meter.end_ms, start_ms, self._slot_ms)
         key = Account.GAP << KIND_BITS | Method.COUNTER << 2 | Split.RECOVERED
-        for (slot, ms), part in zip(parts, lay([uj], parts)[0], strict=True):
+        passed = lay([max(0, boot_start - meter.boot_ms)], parts)[0]
+        for (slot, ms), part, covered in zip(parts, lay([uj], parts)[0], passed, strict=True):
             cell = self._cell(pending, slot, meter)
             cell.add(key, part, ms, min(start_ms, slot + self._slot_ms))
-            cell.covered_ms += ms
+            cell.covered_ms += covered
         reason = f"records of {meter.name} between {meter.uj} and {first_uj} µJ are missing"
         pending.gaps.append((meter.id, meter.end_ms, start_ms, uj, reason))
         meter.uj = first_uj

@@ -19,6 +19,8 @@ from wattkeeper.model.reading import Reading
 from wattkeeper.model.window import EpochInfo, Point, Record, Share, Split, Unmeasured, Window
 
 _PJ_PER_UJ = 1_000_000
+_REST_PERCENT = 15
+"""Of its power limit a GPU draws no more than this at rest: A100 50 of 400 W, H100 70 of 700 W."""
 _LEARN_NS = 5_000_000_000
 """A window with less metered time says nothing about the power at rest."""
 
@@ -103,8 +105,8 @@ class Book:
     """One meter's windows.
 
     `timeline` says who held the meter from which boot instant on, back to the last booking.
-    `offset_ms` is UTC minus boot time. Finished records gather in `out`; whoever journals them
-    empties it.
+    `offset_ms` is UTC minus boot time, `limit_mw` the most that the meter can draw. Finished
+    records gather in `out`; whoever journals them empties it.
     """
 
     component: Component
@@ -112,6 +114,7 @@ class Book:
     numbers: Numbers
     state: BookState
     offset_ms: int = 0
+    limit_mw: int | None = None
     timeline: list[tuple[int, Claims]] = field(default_factory=list)
     out: list[Record] = field(default_factory=list)
 
@@ -190,9 +193,17 @@ class Book:
             elif claims is None:
                 parts.append(Part(Account.GAP, uj, Split.RECOVERED))
             else:
-                static_uj = (self.state.rest_mw or 0) * length // _PJ_PER_UJ
+                static_uj = self._rest_mw * length // _PJ_PER_UJ
                 parts += split(self.component, uj, static_uj, claims)
         return parts
+
+    @property
+    def _rest_mw(self) -> int:
+        """Power at rest as far as it is known: a GPU that never rested has only been seen busy."""
+        seen_mw = self.state.rest_mw or 0
+        if self.component is not Component.GPU or self.limit_mw is None:
+            return seen_mw
+        return min(seen_mw, self.limit_mw * _REST_PERCENT // 100)
 
     def _pieces(self, from_ns: int, to_ns: int) -> list[tuple[int, Claims]]:
         """Return (length in ns, claims) over the interval; the lengths sum to it."""

@@ -130,7 +130,7 @@ class Sampler:
             metered = self.metered[spec.info.name] = self._remember(spec)
         elif metered.spec.info != spec.info:
             metered.book.state.number = self._dictionary.meter(spec.info)
-        metered.spec = spec
+        metered.spec, metered.book.limit_mw = spec, spec.limit_mw
         return metered
 
     def _remember(self, spec: MeterSpec) -> Metered:

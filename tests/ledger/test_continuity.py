@@ -6,7 +6,7 @@ from dataclasses import replace as replaced
 import pytest
 import sqlalchemy as sa
 from msgspec.structs import replace
-from tests.ledger.books import SLOT, T0, Journal, Meter, holder
+from tests.ledger.books import SLOT, T0, WINDOW, Journal, Meter, holder
 
 from wattkeeper.delivery.wire import decode_record, encode_record
 from wattkeeper.ledger import schema
@@ -212,6 +212,21 @@ def test_restored_aggregator_takes_what_is_left(ledger: Ledger, intake: Intake) 
     intake.commit_sync()
     assert 9 * 5_700 == one(ledger).gap_uj
     assert balance(ledger).balanced
+
+
+def test_a_gap_covers_the_time_that_passed(ledger: Ledger, intake: Intake) -> None:
+    """Among the lost records the clock was set forward by 3 s: no time is won by that."""
+    meter = books(windows=20)
+    meter.journal.wall_error += 3_000
+    meter.at_ms += 3_000
+    meter.run(10, (1, 700))
+    intake.accept(meter.journal.batch(1, 11, NOW), NOW)
+    meter.journal.oldest = 26
+    meter.journal.deliver(intake, NOW, first=26)
+    intake.commit_sync()
+    row = one(ledger)
+    assert 0 == row.residual_uj
+    assert 30 * WINDOW / 1000 == row.covered_seconds
 
 
 def test_recovered_window_over_slots(ledger: Ledger, intake: Intake) -> None:

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from tests.aggregator.conftest import Centre, settings
 from tests.aggregator.feeding import START_MS, Feeder
 from wattkeeper.aggregator.runtime import Aggregator, StartError
 from wattkeeper.ledger.store import LedgerError
-from wattkeeper.schedulers.base import WorkloadInfo
+from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
 
 
 async def refused(aggregator: Aggregator) -> str:
@@ -120,15 +119,22 @@ class FakeScheduler:
         self.asked: list[int] = []
         self.told = asyncio.Event()
 
-    async def workloads(self, since_ms: int) -> Sequence[WorkloadInfo]:
+    async def start(self) -> None:
+        """Nothing to watch."""
+
+    async def close(self) -> None:
+        """Nothing to stop."""
+
+    async def ask(self, since_ms: int) -> Knowledge:
         """Fail, then answer, then have nothing new."""
         self.asked.append(since_ms)
         if len(self.asked) == 1:
             raise OSError("connection refused")
         if len(self.asked) >= 3:
             self.told.set()
-            return ()
-        return [WorkloadInfo("west", "slurm", "123", "123", user="carol", account="biology")]
+            return Knowledge()
+        carols = WorkloadInfo("west", "slurm", "123", "123", user="carol", account="biology")
+        return Knowledge([carols])
 
 
 async def test_schedulers_are_polled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

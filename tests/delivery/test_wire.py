@@ -31,6 +31,7 @@ from wattkeeper.model.window import (
     ClockStep,
     EpochInfo,
     Point,
+    Policy,
     Record,
     Share,
     Split,
@@ -157,10 +158,11 @@ def test_a_newer_agent_of_the_same_version_is_read() -> None:
     new = msgspec.structs.asdict(batch()) | {"weather": "fine"}
     assert unpack(zlib.compress(msgspec.msgpack.encode(new))) == batch()
     assert decode_record(msgspec.msgpack.encode([2, 1, 1, 5, 5, 7, "more"])) == Point(1, 1, 5, 5, 7)
-    window = [1, 1, 1, 0, 9, 9, 0, 5, 9, 0, [[16, 5, 0, 9, 1, "x"]], [[1, 2, 3, 4]], "more"]
+    window = [1, 1, 1, 0, 9, 9, 0, 5, 9, 0, [[16, 5, 0, 9, 1, 2, 3, "x"]]]
+    window += [[[1, 2, 3, 4]], 1, "more"]
     assert decode_record(msgspec.msgpack.encode(window)) == Window(
-        1, 1, 0, 9, 9, 0, 5, 9, Method.COUNTER, (Share(16, 5, 0, 9, Split.SHARED),),
-        Stats(Spread(1, 2, 3)),
+        1, 1, 0, 9, 9, 0, 5, 9, Method.COUNTER, (Share(16, 5, 0, 9, Split.SHARED, 2, 3),),
+        Stats(Spread(1, 2, 3)), Policy.HOLDERS,
     )  # fmt: skip
 
 

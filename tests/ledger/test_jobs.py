@@ -13,10 +13,10 @@ from wattkeeper.ledger.queries.job import JobFilter, job, jobs
 from wattkeeper.ledger.queries.nodes import account_totals, nodes
 from wattkeeper.ledger.queries.report import DIMENSIONS, report
 from wattkeeper.ledger.store import Ledger
-from wattkeeper.ledger.workloads import erase_identity, record_workloads
+from wattkeeper.ledger.workloads import erase_identity, record_knowledge
 from wattkeeper.model.holder import HolderInfo
 from wattkeeper.model.meter import Component
-from wattkeeper.schedulers.base import WorkloadInfo
+from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
 
 NOW = T0 + 4 * SLOT
 LABELS = {"job_id": "7_1", "user": "ada", "account": "lab", "partition": "gpu", "name": "train"}
@@ -91,7 +91,7 @@ def test_the_schedulers_word_changes_the_map_alone(
         "c", "simulated", "7", "7_2", user="grace", account="ops", state="COMPLETED",
         start_ms=T0 - 500, end_ms=T0 + 99_000,
     )  # fmt: skip
-    record_workloads(ledger, [info, info])
+    record_knowledge(ledger, "simulated", Knowledge([info, info]))
     found = job(ledger, "c", "7_2")
     assert found is not None
     assert (found.user, found.account, found.state) == ("grace", "ops", "COMPLETED")
@@ -106,7 +106,11 @@ def test_a_holder_finds_the_run_that_the_scheduler_named(
     ledger: Ledger, deliver: Callable[..., None]
 ) -> None:
     """Names may come before the first window."""
-    record_workloads(ledger, [WorkloadInfo("c", "simulated", "7", "7", account="ops", start_ms=T0)])
+    record_knowledge(
+        ledger,
+        "simulated",
+        Knowledge([WorkloadInfo("c", "simulated", "7", "7", account="ops", start_ms=T0)]),
+    )
     deliver("n1", (holder("7", T0 + 300), 10, 1_000))
     found = job(ledger, "c", "7")
     assert found is not None
@@ -206,7 +210,9 @@ def test_account_totals_never_fall(ledger: Ledger, deliver: Callable[..., None])
     deliver("n1", (holder("7", T0, **LABELS), 10, 1_000))
     (before,) = account_totals(ledger)
     assert (before.account, before.uj, before.taken_back_uj) == ("lab", 20_000, 0)
-    record_workloads(ledger, [WorkloadInfo("c", "simulated", "7", "7", account="ops")])
+    record_knowledge(
+        ledger, "simulated", Knowledge([WorkloadInfo("c", "simulated", "7", "7", account="ops")])
+    )
     after = {total.account: (total.uj, total.taken_back_uj) for total in account_totals(ledger)}
     assert after == {"lab": (20_000, 20_000), "ops": (20_000, 0)}
 

@@ -83,9 +83,9 @@ async def test_the_scheduler_names_running_and_just_ended_jobs() -> None:
     """Array tasks are called by their array; ends are known once they happened."""
     cluster, _, time = run(600)
     scheduler = SimulatedScheduler(cluster)
-    all_of_them = await scheduler.workloads(START)
+    all_of_them = (await scheduler.ask(START)).workloads
     assert len(cluster.jobs) == len(all_of_them)
-    recent = await scheduler.workloads(time.now_ms)
+    recent = (await scheduler.ask(time.now_ms)).workloads
     assert {w.job_id for w in recent if w.end_ms is None} == {
         w.job_id for w in all_of_them if w.state == "running"
     }

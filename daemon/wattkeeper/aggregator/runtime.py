@@ -24,7 +24,7 @@ from wattkeeper.aggregator.times import rfc3339
 from wattkeeper.aggregator.windows import Deliveries
 from wattkeeper.ledger.intake import MAX_POSTINGS, Intake
 from wattkeeper.ledger.store import Ledger, LedgerError
-from wattkeeper.ledger.workloads import record_workloads
+from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.model.grid import DAY_MS
 from wattkeeper.schedulers.base import Scheduler
 from wattkeeper.values import host_port, milliseconds
@@ -130,6 +130,7 @@ class Aggregator:
             raise
         self._tasks.append(asyncio.create_task(self._commit_forever(), name="commit"))
         for scheduler in self._schedulers:
+            await scheduler.start()
             task = asyncio.create_task(self._poll(scheduler), name=f"poll {scheduler.name}")
             self._tasks.append(task)
         _log.info("listening on %s, ledger %s", self.url, self.settings.ledger_url)
@@ -143,6 +144,7 @@ class Aggregator:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
+        await asyncio.gather(*(scheduler.close() for scheduler in self._schedulers))
         if self._intake is not None:
             await self.commit()
             self._intake = None
@@ -280,8 +282,10 @@ class Aggregator:
         while True:
             began_ms = self._now_ms()
             try:
-                found = await scheduler.workloads(since_ms)
-                await loop.run_in_executor(self._writer, record_workloads, self.ledger, found)
+                found = await scheduler.ask(since_ms)
+                await loop.run_in_executor(
+                    self._writer, record_knowledge, self.ledger, scheduler.name, found
+                )
             except (OSError, LedgerError) as error:
                 self._failed(scheduler.name, error)
             else:

@@ -43,6 +43,7 @@ class Aggregator:
 
 async def _serve(settings: AggregatorSettings) -> None:
     from wattkeeper.aggregator.runtime import Aggregator as Centre
+    from wattkeeper.aggregator.schedulers import schedulers
 
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -55,4 +56,4 @@ async def _serve(settings: AggregatorSettings) -> None:
     # Millions of sums without a cycle among them: looking through all of them, as the collector
     # does by default, stops the intake of a large fleet for seconds.
     gc.set_threshold(100_000, 50, 100)
-    await Centre(settings).run(stopped)
+    await Centre(settings, schedulers(settings)).run(stopped)

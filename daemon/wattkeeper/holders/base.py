@@ -24,13 +24,16 @@ class Claim:
     `holder` None is the machine's own processes (account `system`).
     `weight`: activity since the last look in whole units of its kind (µs of CPU time, ppm of SM
     time), None if not measured. `reserved_ppm`: its reserved part of the device in parts per
-    million, None if nothing is reserved. `allocated`: the scheduler (mark, pod-resources) said
-    so, kernel or no kernel; a claim that is only seen through a process is not allocated.
+    million (of a partitioned GPU: of its memory), None if nothing is reserved. `compute_ppm`: its
+    part of the compute units, where they are reserved apart (MIG). `allocated`: the scheduler
+    (mark, pod-resources) said so, kernel or no kernel; a claim that is only seen through a
+    process is not allocated.
     """
 
     holder: HolderKey | None
     weight: int | None = None
     reserved_ppm: int | None = None
+    compute_ppm: int | None = None
     allocated: bool = False
 
 

@@ -136,6 +136,7 @@ def _on_meter(claims: Iterable[Claim]) -> tuple[Claim, ...]:
             claim.holder,
             claim.weight if before.weight is None else before.weight,
             claim.reserved_ppm if before.reserved_ppm is None else before.reserved_ppm,
+            claim.compute_ppm if before.compute_ppm is None else before.compute_ppm,
             before.allocated or claim.allocated,
         )
     allocated = tuple(claim for claim in merged.values() if claim.allocated)

@@ -1,20 +1,20 @@
 """The scheduler's word: holder -> workload is a map that changes; postings never do."""
 
-from collections.abc import Sequence
-
 import sqlalchemy as sa
 
 from wattkeeper.ledger import schema
 from wattkeeper.ledger.runs import NAMES, WORDS, Key, Run, Runs
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.holder import MAX_LABEL
-from wattkeeper.schedulers.base import WorkloadInfo
+from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
 
 _FOREVER_MS = 1 << 60
 
 
-def record_workloads(ledger: Ledger, workloads: Sequence[WorkloadInfo]) -> None:
+def record_knowledge(ledger: Ledger, scheduler: str, knowledge: Knowledge) -> None:
     """Take a scheduler's word, in one transaction. It replaces what holders' labels said.
+
+    `scheduler`: its name, under which its grants and its inventory stand.
 
     A run is found again by its manager, raw id and life; one that no holder was seen of yet is
     made, and holders that come late find it.
@@ -23,6 +23,7 @@ def record_workloads(ledger: Ledger, workloads: Sequence[WorkloadInfo]) -> None:
         LedgerError: the database does not take it.
 
     """
+    workloads = knowledge.workloads
     if not workloads:
         return
     with ledger.writing() as connection:

@@ -37,6 +37,22 @@ class MeterInfo(msgspec.Struct, frozen=True, array_like=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Partition:
+    """A slice of a GPU that has no meter of its own (a MIG instance).
+
+    `uuid` is `MIG-…`, `meter` the name of the physical GPU's meter, `instance` the GPU instance's
+    id. `memory_ppm`, `compute_ppm`: its parts of the GPU's memory and of its compute units, in
+    parts per million; they need not sum to the whole.
+    """
+
+    uuid: str
+    meter: str
+    instance: int
+    memory_ppm: int
+    compute_ppm: int
+
+
+@dataclass(frozen=True, slots=True)
 class MeterSpec:
     """A meter as its source sees it now.
 

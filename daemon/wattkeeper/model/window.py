@@ -16,6 +16,16 @@ class Split(enum.IntEnum):
     RECOVERED = 3
 
 
+class Policy(enum.IntEnum):
+    """Who pays for the static power of what nobody reserved on a shared device.
+
+    IDLE: the account `idle`. HOLDERS: those who hold the rest, by their reservations.
+    """
+
+    IDLE = 0
+    HOLDERS = 1
+
+
 class EpochInfo(msgspec.Struct, frozen=True, array_like=True):
     """A stretch in which a counter is one unbroken count.
 
@@ -32,6 +42,8 @@ class Share(msgspec.Struct, frozen=True, array_like=True):
     """The part of one holder (or `Account`) in a window.
 
     `from_ms`, `to_ms`: when it held the meter, in milliseconds from the window's start.
+    `idle_uj`, `idle_ms`: the part of `uj`, and of that time, in which the meter was allocated to
+    the holder while nothing of the holder's ran on it.
     """
 
     holder: int
@@ -39,6 +51,8 @@ class Share(msgspec.Struct, frozen=True, array_like=True):
     from_ms: int
     to_ms: int
     split: Split = Split.EXCLUSIVE
+    idle_uj: int = 0
+    idle_ms: int = 0
 
 
 class Spread(msgspec.Struct, frozen=True, array_like=True):
@@ -67,6 +81,7 @@ class Window(msgspec.Struct, frozen=True, array_like=True, tag=1):
     `start_ms`, `end_ms`: UTC; a whole cell of the grid, or any stretch where it was recovered.
     `boot_ms`: boot time at `end_ms`. `first_uj`, `last_uj`: the epoch's running count (raw
     counter with its wraps added), `last - first` is the energy. `covered_ms`: metered time.
+    `policy`: by which static power was split.
 
     Invariant: the shares sum to `last_uj - first_uj`, exactly.
     """
@@ -82,6 +97,7 @@ class Window(msgspec.Struct, frozen=True, array_like=True, tag=1):
     method: Method
     shares: tuple[Share, ...]
     stats: Stats | None = None
+    policy: Policy = Policy.IDLE
 
     @property
     def energy_uj(self) -> int:
@@ -98,6 +114,8 @@ class Window(msgspec.Struct, frozen=True, array_like=True, tag=1):
         for part in self.shares:
             if part.uj < 0:
                 return f"share of holder {part.holder} is negative: {part.uj} µJ"
+            if not 0 <= part.idle_uj <= part.uj or part.idle_ms < 0:
+                return f"share of holder {part.holder} is idle beyond itself: {part.idle_uj} µJ"
             booked += part.uj
         if booked != self.last_uj - self.first_uj:
             return f"shares sum to {booked} µJ, the counter advanced {self.energy_uj} µJ"

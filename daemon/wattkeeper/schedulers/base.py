@@ -1,8 +1,16 @@
-"""What every scheduler offers: the names and times of its workloads."""
+"""What every scheduler offers: its workloads, who was given which GPU, and its nodes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGpus:
+    """The GPUs of one node that a workload was given, as the scheduler counts them (PCI order)."""
+
+    node: str
+    indices: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,8 +18,12 @@ class WorkloadInfo:
     """One run of a workload as its scheduler knows it.
 
     `manager` and `raw_id` are those of its holders (`HolderInfo`): they, the cluster and the time
-    tie both together. `job_id` is what people call it (`123_4`, a pod's name). `array` is the
+    tie both together. `other_id` is a second id by which a node may name it: Slurm's SLUID, where
+    `raw_id` is the number. `run` tells two runs of one id apart where the scheduler does: SLUID,
+    else restart count. `job_id` is what people call it (`123_4`, a pod's name). `array` is the
     array or sweep it belongs to. `start_ms`, `end_ms`: UTC; None is not known (yet).
+    `gpus`: what it holds now, empty where the scheduler does not say (Slurm forgets at the end).
+    `labels`: further dimensions of reports, such as `qos` or a pod's label.
     Empty text is not known.
     """
 
@@ -19,6 +31,8 @@ class WorkloadInfo:
     manager: str
     raw_id: str
     job_id: str
+    other_id: str = ""
+    run: str = ""
     user: str = ""
     account: str = ""
     partition: str = ""
@@ -31,6 +45,38 @@ class WorkloadInfo:
     start_ms: int | None = None
     end_ms: int | None = None
     nodes: tuple[str, ...] = ()
+    gpus: tuple[NodeGpus, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A node as its scheduler knows it.
+
+    `gpus`: how many GPUs it should have, None if the scheduler does not say. `expected`: it
+    should be metered now (not powered down, not a node of the future). `state` is the
+    scheduler's own word.
+    """
+
+    cluster: str
+    name: str
+    gpus: int | None
+    state: str
+    expected: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What a scheduler answered.
+
+    `workloads` are those that ran or changed since the last answer. `granted_ms`: up to this
+    instant (UTC) it names every GPU that was held, by all running workloads in `workloads`;
+    None where it does not know GPUs. `nodes` is its whole inventory, None if it did not say.
+    """
+
+    workloads: Sequence[WorkloadInfo] = ()
+    granted_ms: int | None = None
+    nodes: Sequence[NodeInfo] | None = None
 
 
 class Scheduler(Protocol):
@@ -46,11 +92,20 @@ class Scheduler(Protocol):
         """Seconds between two polls."""
         ...
 
-    async def workloads(self, since_ms: int) -> Sequence[WorkloadInfo]:
-        """Return every workload that ran or changed at or after `since_ms` (UTC).
+    async def start(self) -> None:
+        """Begin to watch, where it does; fails only by answers of `ask`."""
+        ...
+
+    async def ask(self, since_ms: int) -> Knowledge:
+        """Return what is known of workloads that ran or changed at or after `since_ms` (UTC).
 
         Raises:
-            OSError: the scheduler cannot be reached; the next poll asks again from there.
+            OSError: the scheduler cannot be reached or answered what cannot be read; the next
+                poll asks again from there.
 
         """
+        ...
+
+    async def close(self) -> None:
+        """Stop watching, end every helper process."""
         ...

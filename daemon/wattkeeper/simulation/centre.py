@@ -7,7 +7,7 @@ from pathlib import Path
 from wattkeeper.delivery.wire import Ack, unpack
 from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.store import Ledger
-from wattkeeper.ledger.workloads import record_workloads
+from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.simulation.clock import TrueTime
 from wattkeeper.simulation.disk import copy_as_is, remove
 from wattkeeper.simulation.names import SimulatedScheduler
@@ -70,7 +70,7 @@ class Centre:
     def learn_names(self, since_ms: int) -> None:
         """Ask the scheduler whose jobs ran at or after `since_ms`."""
         if self.ledger is not None:
-            record_workloads(self.ledger, self._scheduler.known(since_ms))
+            record_knowledge(self.ledger, self._scheduler.name, self._scheduler.known(since_ms))
             self._named_ms = self._time.now_ms
 
     def kill(self) -> None:

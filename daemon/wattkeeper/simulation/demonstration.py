@@ -13,7 +13,7 @@ from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.runtime import Aggregator
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.queries.job import JobFilter, jobs
-from wattkeeper.ledger.workloads import record_workloads
+from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.simulation.figures import JobFigure
 from wattkeeper.simulation.fleet import SECOND_MS, Fleet, Shape
 from wattkeeper.simulation.jobs import Job
@@ -93,7 +93,7 @@ class Demonstration:
         await self.fleet.close()
         await self.aggregator.commit()
         known = SimulatedScheduler(self.fleet.cluster).known(0)
-        await asyncio.to_thread(record_workloads, self.aggregator.ledger, known)
+        await asyncio.to_thread(record_knowledge, self.aggregator.ledger, CLUSTER, known)
         await self._check()
         show(self._glimpse(0.0))
 

@@ -1,8 +1,6 @@
 """What the simulated scheduler tells the aggregator: whose job is behind a holder."""
 
-from collections.abc import Sequence
-
-from wattkeeper.schedulers.base import WorkloadInfo
+from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
 from wattkeeper.simulation.cluster import Cluster
 from wattkeeper.simulation.jobs import Job
 from wattkeeper.simulation.sightings import MANAGER
@@ -19,15 +17,21 @@ class SimulatedScheduler:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
 
-    async def workloads(self, since_ms: int) -> Sequence[WorkloadInfo]:
+    async def start(self) -> None:
+        """Nothing to watch."""
+
+    async def ask(self, since_ms: int) -> Knowledge:
         """Return the jobs that run, or ended at or after `since_ms`."""
         return self.known(since_ms)
 
-    def known(self, since_ms: int) -> list[WorkloadInfo]:
+    async def close(self) -> None:
+        """Nothing to stop."""
+
+    def known(self, since_ms: int) -> Knowledge:
         """The same, without waiting."""
-        return [
-            workload(job) for job in self._cluster.jobs if job.running or job.end_ms >= since_ms
-        ]
+        return Knowledge(
+            [workload(job) for job in self._cluster.jobs if job.running or job.end_ms >= since_ms]
+        )
 
 
 def workload(job: Job) -> WorkloadInfo:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -16,7 +16,16 @@ from wattkeeper.model.holder import Account
 from wattkeeper.model.meter import Component, Method
 from wattkeeper.model.microjoules import share
 from wattkeeper.model.reading import Reading
-from wattkeeper.model.window import EpochInfo, Point, Record, Share, Split, Unmeasured, Window
+from wattkeeper.model.window import (
+    EpochInfo,
+    Point,
+    Policy,
+    Record,
+    Share,
+    Split,
+    Unmeasured,
+    Window,
+)
 
 _PJ_PER_UJ = 1_000_000
 _REST_PERCENT = 15
@@ -45,25 +54,44 @@ class Numbers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """How books are ruled: window length, distance of points, most shares in a window."""
+    """How books are ruled: window length, distance of points, most shares in a window.
+
+    `policy`: who pays for unreserved static power, in windows that begin from now on.
+    """
 
     window_ms: int
     slot_ms: int
     max_shares: int
+    policy: Policy = Policy.IDLE
 
 
 class Entry(msgspec.Struct, array_like=True):
-    """What one payer owes in the open window; `from_ms`, `to_ms` in UTC."""
+    """What one payer owes in the open window; `from_ms`, `to_ms` in UTC.
+
+    `idle_uj`, `idle_ns`: of that, and of the time, what was allocated while nothing ran.
+    """
 
     payer: int
     split: Split
     uj: int
     from_ms: int
     to_ms: int
+    idle_uj: int = 0
+    idle_ns: int = 0
+
+
+class Owed(NamedTuple):
+    """A part of a piece of an interval; `ns` is the length of the piece."""
+
+    part: Part
+    ns: int
 
 
 class Open(msgspec.Struct):
-    """The window that is being filled; entries by payer and split."""
+    """The window that is being filled, under the policy it began with; entries by payer and split.
+
+    A journal that was written before there were policies knows none: it split by IDLE.
+    """
 
     cell_ms: int
     start_ms: int
@@ -71,6 +99,7 @@ class Open(msgspec.Struct):
     covered_ns: int = 0
     entries: dict[int, Entry] = {}
     tally: Tally = msgspec.field(default_factory=Tally)
+    policy: Policy = Policy.IDLE
 
 
 class BookState(msgspec.Struct):
@@ -154,7 +183,8 @@ class Book:
         if state.open is not None and cell_ms > state.open.cell_ms:
             self._close(state.open.cell_ms + ruling.window_ms)
         window = state.open or self._open(cell_ms)
-        self._enter(window, self._parts(step), to_ms)
+        owed = self._owed(step, window.policy, reading.utilization_ppm)
+        self._enter(window, owed, to_ms)
         self._tally(window.tally, step, reading)
         window.covered_ns += step.to_ns - step.from_ns
         state.count_uj, state.upto_ms = step.total_uj, to_ms
@@ -178,24 +208,25 @@ class Book:
         if state.point is not None and state.point.at_ms < line_ms:
             # A stretch between two points must not cross a slot line unless a window does.
             self._point(line_ms)
-        state.open = Open(cell_ms, max(cell_ms, state.upto_ms), state.count_uj, entries={})
+        start_ms = max(cell_ms, state.upto_ms)
+        state.open = Open(cell_ms, start_ms, state.count_uj, entries={}, policy=self.ruling.policy)
         return state.open
 
-    def _parts(self, step: Advance) -> list[Part]:
+    def _owed(self, step: Advance, policy: Policy, utilization_ppm: int | None) -> list[Owed]:
         """Cut the interval where its holders changed, and split each piece."""
         pieces = self._pieces(step.from_ns, step.to_ns)
-        parts: list[Part] = []
-        for (length, claims), uj in zip(
-            pieces, share(step.uj, [length for length, _ in pieces]), strict=True
-        ):
+        energies = share(step.uj, [length for length, _ in pieces])
+        owed: list[Owed] = []
+        for (length, claims), uj in zip(pieces, energies, strict=True):
             if self.component is Component.HOST:
-                parts += self._overhead(uj)
+                parts = self._overhead(uj)
             elif claims is None:
-                parts.append(Part(Account.GAP, uj, Split.RECOVERED))
+                parts = [Part(Account.GAP, uj, Split.RECOVERED)]
             else:
                 static_uj = self._rest_mw * length // _PJ_PER_UJ
-                parts += split(self.component, uj, static_uj, claims)
-        return parts
+                parts = split(self.component, uj, static_uj, claims, policy, utilization_ppm)
+            owed += [Owed(part, length) for part in parts]
+        return owed
 
     @property
     def _rest_mw(self) -> int:
@@ -223,16 +254,19 @@ class Book:
             Part(Account.OVERHEAD, uj - components_uj, Split.EXCLUSIVE),
         ]
 
-    def _enter(self, window: Open, parts: Sequence[Part], to_ms: int) -> None:
-        for payer, uj, how in parts:
+    def _enter(self, window: Open, owed: Sequence[Owed], to_ms: int) -> None:
+        for (payer, uj, how, idle), ns in owed:
             number = self.numbers.payer(payer)
             key = number << 2 | how
             entry = window.entries.get(key)
             if entry is None:
-                window.entries[key] = Entry(number, how, uj, self.state.upto_ms, to_ms)
-            else:
-                entry.uj += uj
-                entry.to_ms = to_ms
+                entry = Entry(number, how, 0, self.state.upto_ms, to_ms)
+                window.entries[key] = entry
+            entry.uj += uj
+            entry.to_ms = to_ms
+            if idle:
+                entry.idle_uj += uj
+                entry.idle_ns += ns
             self.state.booked_uj += uj
 
     def _tally(self, tally: Tally, step: Advance, reading: Reading) -> None:
@@ -250,9 +284,14 @@ class Book:
         state = self.state
         self._close(state.upto_ms)
         self._point(state.upto_ms)
-        window = Open(state.upto_ms, state.upto_ms, state.count_uj, entries={})
-        parts = [part._replace(split=Split.RECOVERED) for part in self._parts(step)]
-        self._enter(window, parts, to_ms)
+        policy = self.ruling.policy
+        window = Open(state.upto_ms, state.upto_ms, state.count_uj, entries={}, policy=policy)
+        owed = [
+            # What ran at its end says nothing of the stretch: it is not called idle.
+            Owed(part._replace(split=Split.RECOVERED, idle=False), ns)
+            for part, ns in self._owed(step, policy, None)
+        ]
+        self._enter(window, owed, to_ms)
         window.covered_ns = step.to_ns - step.from_ns
         state.open, state.count_uj, state.upto_ms = window, step.total_uj, to_ms
         self._close(to_ms)
@@ -294,6 +333,7 @@ class Book:
             method=state.method,
             shares=_shares(window, end_ms, self.ruling.max_shares),
             stats=window.tally.stats(),
+            policy=window.policy,
         )
 
 
@@ -307,11 +347,15 @@ def _shares(window: Open, end_ms: int, most: int) -> tuple[Share, ...]:
             max(0, entry.from_ms - window.start_ms),
             max(0, min(entry.to_ms, end_ms) - window.start_ms),
             entry.split,
+            entry.idle_uj,
+            round(entry.idle_ns / NS_PER_MS),
         )
         for entry in entries[:most]
     ]
-    rest = sum(entry.uj for entry in entries[most:])
-    if len(entries) > most:
+    rest = entries[most:]
+    if rest:
+        uj, idle_uj = sum(entry.uj for entry in rest), sum(entry.idle_uj for entry in rest)
+        idle_ms = round(sum(entry.idle_ns for entry in rest) / NS_PER_MS)
         length = end_ms - window.start_ms
-        shares.append(Share(Account.OTHER, rest, 0, length, Split.SHARED))
+        shares.append(Share(Account.OTHER, uj, 0, length, Split.SHARED, idle_uj, idle_ms))
     return tuple(shares)

@@ -9,7 +9,7 @@ HOUR_MS = 3_600_000
 
 
 def merge(records: Sequence[Record]) -> list[Record]:
-    """Merge windows that follow each other in one hour and epoch of one meter.
+    """Merge windows that follow each other in one hour, epoch and policy of one meter.
 
     A merged window stands between two points at its own ends, because slot lines inside it are
     no longer known: it is laid over slots like a recovered one, and so is what checks it.
@@ -49,8 +49,8 @@ def _merge_meter(records: Sequence[Record]) -> list[Record]:
 def _joins(run: Sequence[Window], window: Window) -> bool:
     first, last = run[0], run[-1]
     return (
-        (last.epoch, last.method, last.last_uj, last.end_ms)
-        == (window.epoch, window.method, window.first_uj, window.start_ms)
+        (last.epoch, last.method, last.policy, last.last_uj, last.end_ms)
+        == (window.epoch, window.method, window.policy, window.first_uj, window.start_ms)
         and grid.floor(first.start_ms, HOUR_MS) == grid.floor(window.start_ms, HOUR_MS)
         and window.end_ms - first.start_ms <= HOUR_MS
     )
@@ -81,6 +81,7 @@ def _finish(newest: Record | None, run: Sequence[Window], points: Sequence[Point
         method=first.method,
         shares=_shares(run),
         stats=_stats(run),
+        policy=first.policy,
     )
     start, end = whole.start_ms, whole.end_ms
     before = Point(first.meter, first.epoch, start, start + offset_ms, whole.first_uj)
@@ -114,6 +115,8 @@ def _shares(run: Sequence[Window]) -> tuple[Share, ...]:
                 before.from_ms if before else part.from_ms + shift,
                 part.to_ms + shift,
                 part.split,
+                part.idle_uj + (before.idle_uj if before else 0),
+                part.idle_ms + (before.idle_ms if before else 0),
             )
     return tuple(shares.values())
 

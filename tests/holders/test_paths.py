@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattkeeper.holders.paths import KUBERNETES, SLURM, JobPath, parse
+from wattkeeper.holders.paths import KUBERNETES, SLURM, Believed, JobPath, parse
 
 CAPTURES = sorted(
     (Path(__file__).parents[1] / "fixtures" / "slurm").glob("*/cgroup_paths*.txt"),
@@ -76,7 +76,9 @@ def test_captures_are_there() -> None:
 )
 def test_slurm(path: str, raw_id: str) -> None:
     """All forms, and what a job makes below its folder is still the job's."""
-    assert parse(path) == JobPath(SLURM, raw_id)
+    job = parse(path)
+    assert job is not None
+    assert (SLURM, raw_id) == (job.manager, job.raw_id)
 
 
 @pytest.mark.parametrize(
@@ -159,3 +161,48 @@ def test_never_raises(path: str) -> None:
     if job is not None:
         assert job.raw_id
         assert parse(f"{path}/deeper") == job
+
+
+SLINKY = f"/kubepods.slice/kubepods-pod{UNDERSCORED}.slice/cri-containerd-{CID}.scope"
+
+
+@pytest.mark.parametrize("inner", ["system.slice/slurmstepd.scope", "slurm/uid_0"])
+def test_slurmd_in_a_pod(inner: str) -> None:
+    """Where the site says so, the job inside a pod pays and names its pod; else the pod pays."""
+    path = f"{SLINKY}/{inner}/job_7/step_0"
+    job = Believed(in_pods=True).parse(path)
+    assert JobPath(SLURM, "7", pod_uid=UID) == job
+    assert job is not None
+    assert {"job_id": "7", "pod_uid": UID} == job.labels
+    assert JobPath(KUBERNETES, UID, CID) == Believed().parse(path)
+
+
+def test_what_is_entered() -> None:
+    """Folders of pods are entered only where slurmd runs in them; a job's own never."""
+    plain, pods = Believed(), Believed(in_pods=True)
+    assert (True, True) == (plain.enters("system.slice"), pods.enters("system.slice"))
+    assert (False, True) == (plain.enters(SLINKY), pods.enters(SLINKY))
+    inside = f"{SLINKY}/slurmstepd.scope/job_7"
+    assert (False, False) == (plain.enters(inside), pods.enters(inside))
+    assert not pods.enters("slurm/uid_0/job_7")
+
+
+@pytest.mark.parametrize(
+    ("path", "node"),
+    [
+        ("/slurm_n5/uid_10001/job_28", "n5"),
+        ("/system.slice/n4_slurmstepd.scope/job_7", "n4"),
+        ("/system.slice/slurmstepd.scope/job_7", ""),
+        ("/slurm/uid_10001/job_28", ""),
+        ("/system.slice/gpu_a_slurmstepd.scope/s1G5M83WET9100", "gpu_a"),
+    ],
+)
+def test_several_slurmd_on_one_host(path: str, node: str) -> None:
+    """A path names its slurmd where several run; one may be chosen, and a pod is left alone."""
+    job = parse(path)
+    assert job is not None
+    assert node == job.node
+    assert job == Believed(nodename=node).parse(path)
+    assert Believed(nodename="other").parse(path) is None
+    assert not Believed(nodename="other").enters(path)
+    assert Believed(nodename="other").parse(SLINKY) is not None

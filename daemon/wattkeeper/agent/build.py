@@ -12,6 +12,7 @@ from wattkeeper.flags import ConfigError
 from wattkeeper.holders.cgroups import CgroupHolders
 from wattkeeper.holders.mark_holders import MarkHolders
 from wattkeeper.holders.marks import SPOOL
+from wattkeeper.holders.paths import Believed
 from wattkeeper.holders.processes import ProcessHolders
 from wattkeeper.holders.registry import HolderRegistry
 from wattkeeper.metering.journal import Journal, JournalError
@@ -49,8 +50,13 @@ class Node:
             HwmonSource(path.sysfs, module_metered=self._module_metered),
             HostSource(path.procfs),
         )
-        self._cgroups = CgroupHolders(path.procfs, path.cgroupfs, clock, on_edge, memo(_CGROUPS))
-        processes = ProcessHolders(self.nvml.processes, path.procfs, clock, self._cgroups.birth_ms)
+        believed = Believed(settings.slurm.nodename, settings.slurm.in_pods)
+        self._cgroups = CgroupHolders(
+            path.procfs, path.cgroupfs, clock, on_edge, memo(_CGROUPS), believed
+        )
+        processes = ProcessHolders(
+            self.nvml.processes, path.procfs, clock, self._cgroups.birth_ms, believed
+        )
         self._marks = MarkHolders(settings.data_dir / SPOOL, self._gpus_by_index, boot, peek=peek)
         # Marks last: their labels are the scheduler's own.
         self.holders = HolderRegistry((self._cgroups, processes, self._marks), memo(_MERGED) or ())

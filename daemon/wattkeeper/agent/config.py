@@ -38,6 +38,20 @@ class JournalSection(Section):
     )
 
 
+class SlurmSection(Section):
+    """How this node's Slurm jobs are seen."""
+
+    nodename: str = Field(
+        "",
+        max_length=253,
+        description="only the jobs of the slurmd of this name, where several run; empty: all",
+    )
+    in_pods: bool = Field(
+        False,
+        description="slurmd runs in pods: believe job folders in them (no other pod may make any)",
+    )
+
+
 class AgentSettings(Settings):
     """Meter this node: every GPU and CPU, and who holds it.
 
@@ -77,6 +91,7 @@ class AgentSettings(Settings):
     aggregator: AggregatorSection = Field(AggregatorSection(), description="where windows go")
     path: PathSection = Field(PathSection(), description="the kernel's trees")
     journal: JournalSection = Field(JournalSection(), description="the durable list of windows")
+    slurm: SlurmSection = Field(SlurmSection(), description="how Slurm jobs are seen")
 
     @field_validator("sample_interval")
     @classmethod

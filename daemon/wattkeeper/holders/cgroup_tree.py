@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wattkeeper.holders import kernel
-from wattkeeper.holders.paths import JobPath, parse
+from wattkeeper.holders.paths import Believed, JobPath
 
 _DEEPEST = 12
 """Folders below a hierarchy's root; kind's kubelet in a container reaches 7."""
@@ -64,21 +64,26 @@ class Folder:
         return kernel.cpu_count(kernel.read(twin / "cpuset.cpus"))
 
 
-def walk(tree: Hierarchy, start: Path, entering: Callable[[Path], None]) -> Iterator[Folder]:
+def walk(
+    tree: Hierarchy,
+    start: Path,
+    entering: Callable[[Path], None],
+    believed: Believed,
+) -> Iterator[Folder]:
     """Yield the job folders at and below `start`, calling `entering` before a folder is listed.
 
     A watch that is set in `entering` sees every folder made after the listing. Job folders
-    themselves are not entered.
+    themselves are not entered, unless other jobs may lie in them.
     """
     stack = [start]
     while stack:
         place = stack.pop()
         inner = place.relative_to(tree.root)
-        job = parse(str(inner))
+        job = believed.parse(str(inner))
         if job is not None:
             with contextlib.suppress(FileNotFoundError):
                 yield Folder(tree, place, place.stat().st_ino, job)
-        elif len(inner.parts) < _DEEPEST:
+        if len(inner.parts) < _DEEPEST and believed.enters(str(inner)):
             # A folder can end between being seen and being entered.
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 entering(place)

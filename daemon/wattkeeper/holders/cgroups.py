@@ -11,6 +11,7 @@ from wattkeeper.holders import kernel
 from wattkeeper.holders.base import Claim, HolderKey
 from wattkeeper.holders.cgroup_tree import Folder, Hierarchy, hierarchies, walk
 from wattkeeper.holders.cgroup_watch import TreeWatch
+from wattkeeper.holders.paths import EVERY_JOB, Believed
 from wattkeeper.model.clock import NS_PER_MS, NS_PER_S, Clock
 from wattkeeper.model.holder import HolderInfo
 from wattkeeper.model.state import Finding, State
@@ -63,12 +64,14 @@ class CgroupHolders:
         clock: Clock,
         on_edge: Callable[[], None] | None = None,
         remembered: Mapping[str, Any] | None = None,
+        believed: Believed = EVERY_JOB,
     ) -> None:
         self._procfs = procfs
         self._cgroupfs = cgroupfs
         self._clock = clock
         self._on_edge = on_edge or (lambda: None)
         self._remembered = remembered or {}
+        self._believed = believed
         self._boot = ""
         self._trees: list[Hierarchy] = []
         self._jobs: dict[tuple[str, str], _Job] = {}
@@ -163,7 +166,8 @@ class CgroupHolders:
 
     def _scan(self, tree: Hierarchy, start: Path) -> None:
         try:
-            found = {folder.path: folder for folder in walk(tree, start, self._watch.add)}
+            walked = walk(tree, start, self._watch.add, self._believed)
+            found = {folder.path: folder for folder in walked}
         except PermissionError as error:
             self._denied = error
             return

@@ -8,11 +8,11 @@ KUBERNETES = "kubernetes"
 
 # Slurm with cgroup v1; several slurmd on one host put the node's name behind `slurm`.
 _SLURM_V1 = re.compile(
-    r"(?:^|/)slurm(?:_[^/]+)?/uid_[0-9]+/job_(?P<id>[0-9]+)(?=/|$)",
+    r"(?:^|/)slurm(?:_(?P<node>[^/]+))?/uid_[0-9]+/job_(?P<id>[0-9]+)(?=/|$)",
 )
 # Slurm with cgroup v2: 26.05 names the folder by SLUID unless CgroupJobIdPaths=yes.
 _SLURM_V2 = re.compile(
-    r"(?:^|/)(?:[^/]+_)?slurmstepd\.scope/"
+    r"(?:^|/)(?:(?P<node>[^/]+)_)?slurmstepd\.scope/"
     r"(?:job_(?P<id>[0-9]+)|(?P<sluid>s[0-9A-HJKMNP-TV-Z]{13}))(?=/|$)",
 )
 # Pods under cgroupfs, systemd, kind and nested kubelets; a static pod has 32 digits, no dashes.
@@ -31,19 +31,55 @@ _USERS = re.compile(r"(?:^|/)user\.slice(?=/|$)")
 class JobPath:
     """The job or pod of a path. `raw_id` is a Slurm job id or SLUID, or a pod's UID with dashes.
 
-    `container` is the innermost container's id in a pod's path, None elsewhere.
+    `container` is the innermost container's id in a pod's path, None elsewhere. `node` is the
+    slurmd's own name, where several run on one host, else empty. `pod_uid` is the pod in which
+    that slurmd runs, empty on a plain host.
     """
 
     manager: str
     raw_id: str
     container: str | None = None
+    node: str = ""
+    pod_uid: str = ""
 
     @property
     def labels(self) -> dict[str, str]:
         """What the path itself tells about the holder."""
         if self.manager == KUBERNETES:
             return {"pod_uid": self.raw_id}
-        return {"job_id" if self.raw_id.isdecimal() else "sluid": self.raw_id}
+        known = {"job_id" if self.raw_id.isdecimal() else "sluid": self.raw_id}
+        return {**known, "pod_uid": self.pod_uid} if self.pod_uid else known
+
+
+@dataclass(frozen=True, slots=True)
+class Believed:
+    """Which cgroup paths are believed, and how far.
+
+    `nodename`: only the jobs of the slurmd of this name; empty: of every one. `in_pods`: slurmd
+    runs in pods, so a Slurm job's folder inside a pod's is a job, which pays itself. Only say so
+    where no other pod may write to its own cgroups: its user could call himself any job.
+    """
+
+    nodename: str = ""
+    in_pods: bool = False
+
+    def parse(self, path: str) -> JobPath | None:
+        """Return the job or pod that pays for a cgroup path, None if it is the machine's own."""
+        job = parse(path)
+        if job is not None and job.manager == KUBERNETES and self.in_pods:
+            job = _inside(path, job)
+        if job is not None and job.manager == SLURM and self.nodename not in {"", job.node}:
+            return None
+        return job
+
+    def enters(self, path: str) -> bool:
+        """Tell whether folders of jobs may lie below a path."""
+        job = parse(path)
+        return job is None or (self.in_pods and _inside(path, job).manager == KUBERNETES)
+
+
+EVERY_JOB = Believed()
+"""All slurmd and all pods of a host on which no slurmd runs in a pod."""
 
 
 def parse(path: str) -> JobPath | None:
@@ -58,10 +94,24 @@ def parse(path: str) -> JobPath | None:
     match = min(matches, key=lambda found: found.start())
     if _USERS.search(path, 0, match.start() + 1):
         return None
+    if "uid" in match.groupdict():
+        return JobPath(KUBERNETES, match["uid"].replace("_", "-"), _container(path))
+    return _slurm(match)
+
+
+def _inside(path: str, outer: JobPath) -> JobPath:
+    """Return the Slurm job in a pod's path, else what is outermost."""
+    if outer.manager != KUBERNETES:
+        return outer
+    matches = [m for m in (p.search(path) for p in (_SLURM_V1, _SLURM_V2)) if m]
+    match = min(matches, key=lambda found: found.start(), default=None)
+    return outer if match is None else _slurm(match, pod_uid=outer.raw_id)
+
+
+def _slurm(match: re.Match[str], pod_uid: str = "") -> JobPath:
     groups = match.groupdict()
-    if "uid" in groups:
-        return JobPath(KUBERNETES, groups["uid"].replace("_", "-"), _container(path))
-    return JobPath(SLURM, groups["id"] or groups["sluid"])
+    raw_id = groups["id"] or groups["sluid"]
+    return JobPath(SLURM, raw_id, node=groups["node"] or "", pod_uid=pod_uid)
 
 
 def _container(path: str) -> str | None:

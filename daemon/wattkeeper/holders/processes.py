@@ -8,7 +8,7 @@ from typing import Protocol
 
 from wattkeeper.holders import kernel
 from wattkeeper.holders.base import Claim, HolderKey
-from wattkeeper.holders.paths import JobPath, parse
+from wattkeeper.holders.paths import EVERY_JOB, Believed, JobPath
 from wattkeeper.model.clock import Clock
 from wattkeeper.model.holder import HolderInfo
 from wattkeeper.model.state import Finding, State
@@ -46,11 +46,13 @@ class ProcessHolders:
         procfs: Path,
         clock: Clock,
         birth_ms: Callable[[str, str], int | None],
+        believed: Believed = EVERY_JOB,
     ) -> None:
         self._list_processes = list_processes
         self._procfs = procfs
         self._clock = clock
         self._birth_ms = birth_ms
+        self._believed = believed
         # A pid means the same process only together with its start time.
         self._jobs: dict[tuple[int, int], JobPath | None] = {}
         self._keys: dict[tuple[str, str], HolderKey] = {}
@@ -105,7 +107,7 @@ class ProcessHolders:
         for line in (kernel.read(self._procfs / str(pid) / "cgroup") or "").splitlines():
             # hierarchy-id:controllers:path, and the path may hold colons itself.
             path = line.split(":", 2)[-1]
-            job = parse(path)
+            job = self._believed.parse(path)
             if job is not None:
                 return job
         return None

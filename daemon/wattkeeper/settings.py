@@ -24,9 +24,11 @@ from pydantic_settings import (
 )
 
 from wattkeeper.flags import ConfigError, flags, nearest
+from wattkeeper.folders import FOLDER, data_dir
 from wattkeeper.values import Address, Duration, host_port
 
 __all__ = [
+    "FOLDER",
     "Address",
     "ConfigError",
     "Duration",
@@ -39,7 +41,6 @@ __all__ = [
     "load_with_origins",
 ]
 
-FOLDER = Path("/etc/wattkeeper")
 DEFAULT = "default"
 _INJECTED = re.compile(
     r"(.+_)?SERVICE_(HOST|PORT(_.+)?)|(.+_)?PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?"
@@ -73,13 +74,6 @@ class Settings(BaseSettings):
 
 
 M = TypeVar("M", bound=Settings)
-
-
-def data_dir(program: str) -> Path:
-    """Return where a program keeps its books unless told otherwise: root's, or this user's."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/wattkeeper") / program
-    return Path.home() / ".local/share/wattkeeper" / program
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,13 @@ class Runnable(Protocol):
 
 
 class Entry(NamedTuple):
-    """Where a command lives and what it is for."""
+    """Where a command lives and what it is for. `quick`: it parses itself, without pydantic."""
 
     group: str
     module: str
     command: str
     help: str
+    quick: bool = False
 
 
 RUN, ASK, NODE, SETUP = "Run", "Ask", "On a node", "Set up"
@@ -39,7 +40,9 @@ COMMANDS: dict[str, Entry] = {
     "report": Entry(ASK, "report", "Report", "energy by user, account, partition, node, …"),
     "balance": Entry(ASK, "balance", "Balance", "do the books balance? exit 1 if not"),
     "doctor": Entry(NODE, "doctor", "Doctor", "what is seen here, what is not, and what to do"),
-    "mark": Entry(NODE, "mark", "Mark", "start or end of a job, from prolog and epilog"),
+    "mark": Entry(
+        NODE, "mark", "Mark", "start or end of a job, from prolog and epilog", quick=True
+    ),
     "release": Entry(NODE, "release", "Release", "let go of a GPU's driver for a while"),
     "config": Entry(SETUP, "config", "Config", "check the configuration, or show where it is from"),
 }
@@ -80,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if name not in COMMANDS:
         return _unknown(name)
+    if COMMANDS[name].quick:
+        return _run_quick(name, args)
     return _run(name, args)
 
 
@@ -91,6 +96,13 @@ def _unknown(name: str) -> int:
     advice = f"did you mean `{close[0]}`?" if close else "see `wattkeeper --help`"
     print(f"wattkeeper: {name}: no such command; {advice}", file=sys.stderr)
     return 2
+
+
+def _run_quick(name: str, args: Sequence[str]) -> int:
+    entry = COMMANDS[name]
+    module = importlib.import_module(f"wattkeeper.cli.{entry.module}")
+    command: Runnable = getattr(module, entry.command).parse(args, f"wattkeeper {name}")
+    return command.run()
 
 
 def _run(name: str, args: Sequence[str]) -> int:

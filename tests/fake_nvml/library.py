@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MAX_GPUS = 16
+MAX_LOADS = 1024
 ENVIRONMENT = "FAKE_NVML_STATE"
 HANDLE, ENERGY, POWER, TEMPERATURE, UTILIZATION, CLOCKS = range(6)
 MEMORY, PROCESSES, LIMITS, MIG, FIELDS, INFO = range(6, 12)
@@ -26,6 +27,14 @@ class _Mig(ctypes.Structure):
         ("profile", ctypes.c_char * 32),
         ("slices", ctypes.c_uint32),
         ("memory_mb", ctypes.c_uint32),
+    )
+
+
+class _Load(ctypes.Structure):
+    _fields_ = (
+        ("at_ns", ctypes.c_int64),
+        ("watts", ctypes.c_double),
+        ("joules", ctypes.c_double),
     )
 
 
@@ -72,13 +81,35 @@ class GpuState(ctypes.Structure):
         ("mig_count", ctypes.c_uint32),
         ("mig", _Mig * 8),
         ("calls", ctypes.c_uint64),
+        ("load_count", ctypes.c_uint32),
+        ("loads", _Load * MAX_LOADS),
     )
 
     def energy_mj(self, at_ns: int) -> int:
         """Return what the counter says at the boot time `at_ns`: the exact integral, stepped."""
         step = (self.step_ms or 1) * 1_000_000
         run = (self.stopped_ns or at_ns) - self.origin_ns
-        return math.floor(self._joules((run - run % step) / 1e9) * 1000) + int(self.offset_mj)
+        t = (run - run % step) / 1e9
+        return math.floor((self._joules(t) + self._load_joules(t)) * 1000) + int(self.offset_mj)
+
+    def load(self, watts: float, at_ns: int) -> None:
+        """Let the GPU draw `watts` above its waveform from the boot time `at_ns` on.
+
+        The counter does not jump, whatever reads it meanwhile. Calls come in the order of time
+        and not in the past; at most MAX_LOADS of them.
+        """
+        joules = self._load_joules((at_ns - self.origin_ns) / 1e9)
+        self.loads[self.load_count] = _Load(at_ns, watts, joules)
+        self.load_count += 1
+
+    def _load_joules(self, t: float) -> float:
+        for i in range(self.load_count - 1, -1, -1):
+            load = self.loads[i]
+            since = (load.at_ns - self.origin_ns) / 1e9
+            if since <= t:
+                joules: float = load.joules + load.watts * (t - since)
+                return joules
+        return 0.0
 
     def _joules(self, t: float) -> float:
         joules: float = self.base_w * t

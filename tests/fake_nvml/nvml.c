@@ -24,6 +24,7 @@
 #define MAX_FIELDS 32
 #define MAX_PROCESSES 64
 #define MAX_MIG 8
+#define MAX_LOADS 1024
 #define MAGIC 0x4e564d4cu
 
 enum {
@@ -37,6 +38,8 @@ enum family {
     FIELDS, INFO, FAMILIES
 };
 
+/* From `at_ns` on the GPU draws `watts` more than its waveform; `joules`: drawn so until then. */
+struct load { int64_t at_ns; double watts, joules; };
 struct mig { char uuid[96]; char profile[32]; uint32_t slices; uint32_t memory_mb; };
 
 struct gpu {
@@ -59,6 +62,8 @@ struct gpu {
     uint32_t mig_mode, mig_count;
     struct mig mig[MAX_MIG];
     uint64_t calls;
+    uint32_t load_count; /* grows after its load is written, so that no reader sees half of one */
+    struct load load[MAX_LOADS];
 };
 
 struct state {
@@ -102,13 +107,31 @@ static void hang_while(const volatile uint32_t *flag) {
 
 /* ---- waveform ---- */
 
-static double power_w(const struct gpu *g, double t) {
+/* The load at a time in seconds since the origin, NULL while there is none yet. */
+static const struct load *load_at(const struct gpu *g, double t) {
+    for (uint32_t i = g->load_count; i > 0; i--)
+        if ((double)(g->load[i - 1].at_ns - g->origin_ns) / 1e9 <= t) return &g->load[i - 1];
+    return NULL;
+}
+
+static double load_w(const struct gpu *g, double t) {
+    const struct load *load = load_at(g, t);
+    return load ? load->watts : 0;
+}
+
+static double load_j(const struct gpu *g, double t) {
+    const struct load *load = load_at(g, t);
+    if (!load) return 0;
+    return load->joules + load->watts * (t - (double)(load->at_ns - g->origin_ns) / 1e9);
+}
+
+static double wave_w(const struct gpu *g, double t) {
     if (g->period_s <= 0) return g->base_w;
     if (g->square) return g->base_w + (fmod(t, g->period_s) < g->period_s / 2 ? 1 : -1) * g->amplitude_w;
     return g->base_w + g->amplitude_w * sin(2 * M_PI * t / g->period_s);
 }
 
-static double energy_j(const struct gpu *g, double t) {
+static double wave_j(const struct gpu *g, double t) {
     double joules = g->base_w * t;
     if (g->period_s <= 0) return joules;
     if (g->square) {
@@ -117,6 +140,10 @@ static double energy_j(const struct gpu *g, double t) {
     }
     return joules + g->amplitude_w * g->period_s / (2 * M_PI) * (1 - cos(2 * M_PI * t / g->period_s));
 }
+
+static double power_w(const struct gpu *g, double t) { return wave_w(g, t) + load_w(g, t); }
+
+static double energy_j(const struct gpu *g, double t) { return wave_j(g, t) + load_j(g, t); }
 
 /* Seconds since the counter's origin at its last step. */
 static double stepped_s(const struct gpu *g, int64_t at_ns) {

@@ -58,6 +58,30 @@ for i in range(2):
         assert [int(line) for line in run(program, environment).split()] == expected
 
 
+def test_loads_add_to_the_wave(environment: dict[str, str], tmp_path: Path) -> None:
+    """Work that begins and ends adds its watts to the wave, before, during and after it."""
+    program = """
+import pynvml as n
+n.nvmlInit()
+gpu = n.nvmlDeviceGetHandleByIndex(0)
+print(n.nvmlDeviceGetTotalEnergyConsumption(gpu), n.nvmlDeviceGetPowerUsage(gpu))
+"""
+    fake = FakeNvml(tmp_path / "state", 1)
+    gpu = fake.gpu(0)
+    gpu.wave(60)
+    gpu.origin_ns, gpu.step_ms = 0, 100
+    gpu.load(400, 10_050_000_000)
+    gpu.load(0, 12_050_000_000)
+    # Joules above the wave, and the mean power of the last second as the driver tells it.
+    expected = {100: (0, 60), 101: (20, 80), 120: (780, 460), 121: (800, 440), 200: (800, 60)}
+    for tenths, (joules, watts) in expected.items():
+        fake.set_time(tenths * 100_000_000)
+        energy_mj, power_mw = map(int, run(program, environment).split())
+        assert gpu.energy_mj(tenths * 100_000_000) == energy_mj
+        assert energy_mj - tenths * 6_000 == pytest.approx(joules * 1000, abs=1)
+        assert power_mw == pytest.approx(watts * 1000, abs=1)
+
+
 def test_integral_matches_power(tmp_path: Path) -> None:
     """The closed integral agrees with a fine sum over the waveform itself."""
     gpu = FakeNvml(tmp_path / "state", 1).gpu(0)

@@ -93,6 +93,7 @@ async def test_meter(bench: Bench) -> None:
         "architecture": "hopper",
         "serial": "16500000000000",
         "board": "900-21010-0000-000",
+        "minor": "0",
     } == spec.info.labels
 
 

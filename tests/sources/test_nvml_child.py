@@ -55,7 +55,7 @@ def proportional_kb(pid: int) -> int:
 def test_leaves_with_its_agent(bench: Bench, *, hang: bool) -> None:
     """Once the agent's end is closed the child ends, also while a thread hangs."""
     ours, theirs = socket.socketpair()
-    process = start_process(theirs, str(bench.library), [])
+    process = start_process(theirs, [str(bench.library), ""])
     theirs.close()
     bench.fake.gpu(0).hang[ENERGY] = int(hang)
     with ours, ours.makefile("rb") as lines:

@@ -48,10 +48,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeviceProcess:
-    """A process on a device, with the host's PID. `sm_ppm`: its share of SM time, if known."""
+    """A process on a device, with the host's PID. `sm_ppm`: its share of SM time, if known.
+
+    `partition`: the UUID of the MIG device that it is on; `sm_ppm` is then how busy that one is.
+    """
 
     pid: int
     sm_ppm: int | None = None
+    partition: str | None = None
 
 
 @runtime_checkable

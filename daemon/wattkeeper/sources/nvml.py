@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wattkeeper.model.meter import MeterSpec
+from wattkeeper.model.meter import MeterSpec, Partition
 from wattkeeper.model.reading import Gauge, Reading
 from wattkeeper.model.state import Finding, State
 from wattkeeper.sources.base import DeviceProcess
@@ -51,6 +51,7 @@ class NvmlSource:
     A child whose handles are broken is replaced, never repaired: a new process also loads the
     new library after a driver upgrade. The new one is started beside the old one, so that a lost
     GPU costs the others no sample. `library`: path of libnvidia-ml.so.1, None for the system's.
+    `gpm`: sample the activity of MIG instances (Hopper and newer).
     """
 
     def __init__(
@@ -59,10 +60,13 @@ class NvmlSource:
         path_procfs: Path,
         library: str | None = None,
         patience: Patience | None = None,
+        *,
+        gpm: bool = False,
     ) -> None:
         self._path_sysfs = path_sysfs
         self._path_procfs = path_procfs
         self._library = library or ""
+        self._gpm = gpm
         self._patience = patience or Patience()
         self._gpus = Gpus()
         self._child: Child | None = None
@@ -101,6 +105,10 @@ class NvmlSource:
     def processes(self) -> Mapping[str, Sequence[DeviceProcess]]:
         """Return the processes on each GPU as of the last ten seconds."""
         return self._gpus.processes()
+
+    def partitions(self) -> Mapping[str, Partition]:
+        """Return the MIG devices of all GPUs by UUID, as of the last ten seconds."""
+        return self._gpus.partitions()
 
     def findings(self) -> Sequence[Finding]:
         """Return the state of the driver, then of each GPU."""
@@ -200,7 +208,7 @@ class NvmlSource:
             fix = "reset the GPU or reboot; reading goes on as soon as one of them ends"
             self._fail(Finding(self.name, State.FAILING, detail, fix))
             return
-        child = Child(self._library, await self._places())
+        child = Child(self._library, await self._places(), gpm=self._gpm)
         self._leaving.append(child)
         try:
             await child.start()

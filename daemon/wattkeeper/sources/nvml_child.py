@@ -133,7 +133,7 @@ def send(message: dict[str, Any]) -> None:
         os._exit(0)
 
 
-def initialise(places: list[str]) -> list[Device]:
+def initialise(places: list[str], *, gpm: bool) -> list[Device]:
     """Load and initialise NVML; returns the GPUs to read. Leaves with the reason if it fails."""
     call = "nvmlInit"
     try:
@@ -148,7 +148,7 @@ def initialise(places: list[str]) -> list[Device]:
         send({"failed": _words(error, call)})
         os._exit(1)
     send({"hello": {"driver": driver, "gpus": len(found)}})
-    return [Device(place) for place in found]
+    return [Device(place, gpm=gpm) for place in found]
 
 
 def _leave_with_agent() -> None:
@@ -165,10 +165,11 @@ def _crash(args: threading.ExceptHookArgs) -> None:
     os._exit(70)
 
 
-def main(library: str, *places: str) -> NoReturn:
+def main(library: str, gpm: str, *places: str) -> NoReturn:
     """Serve the agent until its end of standard input is closed.
 
     `library`: path of libnvidia-ml.so.1 to use instead of the system's, or "".
+    `gpm`: "gpm" to sample the activity of MIG instances, or "".
     `places`: PCI addresses of the only GPUs to open; none means all.
     """
     threading.excepthook = _crash
@@ -182,7 +183,7 @@ def main(library: str, *places: str) -> NoReturn:
             send({"failed": {"code": 12, "call": "dlopen", "text": str(error)}})
             os._exit(1)
     outbox: queue.SimpleQueue[Reply] = queue.SimpleQueue()
-    workers = [Worker(device, outbox) for device in initialise(list(places))]
+    workers = [Worker(device, outbox) for device in initialise(list(places), gpm=bool(gpm))]
     with open(0, "rb", closefd=False) as asks:
         for line in asks:
             ask = json.loads(line)

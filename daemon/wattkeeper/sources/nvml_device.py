@@ -10,6 +10,8 @@ from typing import Any
 
 import pynvml
 
+from wattkeeper.sources.nvml_mig import PROCESS_LISTS, Mig
+
 nvml: Any = pynvml  # the binding ships no types
 
 BROKEN = frozenset(
@@ -52,11 +54,13 @@ _FORGET_S = 600
 class Device:
     """A GPU by its place: index in the driver's order, or PCI address.
 
+    `gpm`: sample the activity of MIG instances, which locks out other profilers on some chips.
     `call` names the NVML call that runs now, so that a hang can be told from outside.
     """
 
-    def __init__(self, place: int | str) -> None:
+    def __init__(self, place: int | str, *, gpm: bool = False) -> None:
         self.place = place
+        self._mig = Mig(self._call, gpm=gpm)
         self.call = ""
         self._handle: Any = None
         self._uuid = ""
@@ -140,6 +144,7 @@ class Device:
             "model": name,
             "serial": self._ask("nvmlDeviceGetSerial") or "",
             "board": self._ask("nvmlDeviceGetBoardPartNumber") or "",
+            "minor": self._ask("nvmlDeviceGetMinorNumber"),
             "architecture": self._ask("nvmlDeviceGetArchitecture"),
             "module_scope": bool(self._scope),
             "max_limit_mw": most or None,
@@ -254,7 +259,7 @@ class Device:
             limit = self._ask("nvmlDeviceGetPowerManagementLimit")
         encoder = self._ask("nvmlDeviceGetEncoderUtilization")
         decoder = self._ask("nvmlDeviceGetDecoderUtilization")
-        mig = self._mig()
+        mig = self._instances()
         return {
             "memory_used": memory.used if memory else None,
             "memory_total": memory.total if memory else None,
@@ -263,8 +268,10 @@ class Device:
             "encoder_percent": encoder[0] if encoder else None,
             "decoder_percent": decoder[0] if decoder else None,
             "throttle_ns": {_THROTTLE[field]: value for field, value in fields.items()},
-            "processes": self._processes(shared=mig is None),
+            "processes": self._processes() if mig is None else self._on_instances(),
             "mig": mig,
+            "mig_most": self._most_instances() if mig is not None else 0,
+            "mig_busy_ppm": self._mig.activity(self._handle) if mig else {},
         }
 
     def _margin(self) -> int | None:
@@ -277,40 +284,77 @@ class Device:
             margin = slowdown - celsius if slowdown and celsius is not None else None
         return margin
 
-    def _processes(self, *, shared: bool) -> list[tuple[int, int | None]] | None:
-        """Return (pid, percent of SM time) of each process, None if the driver does not say."""
-        compute = self._ask("nvmlDeviceGetComputeRunningProcesses_v3")
-        graphics = self._ask("nvmlDeviceGetGraphicsRunningProcesses_v3")
-        if compute is None:
+    def _listed(self) -> list[Any] | None:
+        """Return the processes on the GPU, None if the driver does not say."""
+        lists = [self._ask(name) for name in PROCESS_LISTS]
+        if lists[0] is None:
             return None
-        pids = sorted({process.pid for process in [*compute, *(graphics or ())]})
-        # Asked only where it decides something: it takes up to 100 ms on real hardware.
-        use = self._process_use() if shared and len(pids) > 1 else {}
-        return [(pid, use.get(pid)) for pid in pids]
+        by_pid = {process.pid: process for listed in lists for process in listed or ()}
+        return [by_pid[pid] for pid in sorted(by_pid)]
 
-    def _process_use(self) -> dict[int, int]:
+    def _processes(self) -> list[tuple[int, int | None, str]] | None:
+        """Return (pid, percent of SM time, "") of each process, None if the driver is silent."""
+        listed = self._listed()
+        if listed is None:
+            return None
+        # Asked only where it decides something: it takes up to 100 ms on real hardware.
+        use = self._process_use() if len(listed) > 1 else None
+        # The driver lists only those that did something.
+        return [(p.pid, None if use is None else use.get(p.pid, 0), "") for p in listed]
+
+    def _process_use(self) -> dict[int, int] | None:
+        """Return each process's mean percent of SM time; None if that is not known."""
         since = time.time_ns() // 1000 - _SLOW_S * 1_000_000
+        self.call = "nvmlDeviceGetProcessUtilization"
+        try:
+            samples = nvml.nvmlDeviceGetProcessUtilization(self._handle, since)
+        except nvml.NVMLError as error:
+            if error.value in BROKEN:
+                raise
+            # NOT_FOUND: none of them did anything. The binding raises 0 for an empty list.
+            return {} if error.value in (0, nvml.NVML_ERROR_NOT_FOUND) else None
         seen: dict[int, list[int]] = {}
-        for sample in self._ask("nvmlDeviceGetProcessUtilization", since) or ():
+        for sample in samples:
             seen.setdefault(sample.pid, []).append(sample.smUtil)
         return {pid: sum(percents) // len(percents) for pid, percents in seen.items()}
 
-    def _mig(self) -> list[tuple[str, str, int]] | None:
-        """Return (uuid, profile, slices) of each instance, None where MIG is off."""
+    # -- MIG -------------------------------------------------------------------------------------
+
+    def _call(self, name: str, *args: Any) -> Any:
+        """Return what a call on an instance says, None if nothing: instances come and go."""
+        function = getattr(nvml, name, None)
+        if function is None:
+            return None
+        self.call = name
+        try:
+            return function(*args)
+        except nvml.NVMLError as error:
+            if error.value in BROKEN:
+                raise
+            return None
+
+    def _instances(self) -> list[list[Any]] | None:
+        """Return the MIG instances, None where MIG is off."""
         mode = self._ask("nvmlDeviceGetMigMode")
         if not mode or not mode[0]:
             return None
-        instances = []
-        for index in range(self._ask("nvmlDeviceGetMaxMigDeviceCount") or 0):
-            try:
-                self.call = "nvmlDeviceGetMigDeviceHandleByIndex"
-                handle = nvml.nvmlDeviceGetMigDeviceHandleByIndex(self._handle, index)
-                name = nvml.nvmlDeviceGetName(handle)
-                slices = nvml.nvmlDeviceGetAttributes_v2(handle).gpuInstanceSliceCount
-                uuid = nvml.nvmlDeviceGetUUID(handle)
-            except nvml.NVMLError as error:
-                if error.value in BROKEN:
-                    raise
-                continue  # an empty place, or an instance that is being taken down
-            instances.append((uuid, name.rpartition("MIG ")[2], slices))
-        return instances
+        return self._mig.look(self._handle, self._most_instances())
+
+    def _most_instances(self) -> int:
+        """Return how many of the smallest instances there is room for: the compute slices."""
+        return self._ask("nvmlDeviceGetMaxMigDeviceCount") or 0
+
+    def _on_instances(self) -> list[tuple[int, int | None, str]] | None:
+        """Return (pid, None, instance) of each process, "" where the instance is not told.
+
+        The list of the whole GPU names the instances, but only to the privileged; else each
+        instance is asked.
+        """
+        listed = self._listed()
+        told = {process.pid: self._mig.uuid(process) for process in listed or ()}
+        if not told or not all(told.values()):
+            asked = self._mig.processes()
+            if listed is None and asked is None:
+                return None
+            told |= asked or {}
+        return [(pid, None, told[pid]) for pid in sorted(told)]

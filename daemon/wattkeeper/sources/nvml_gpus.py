@@ -1,12 +1,13 @@
 """The GPUs that NVML has ever told of, by UUID: their meters, values and states."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from wattkeeper.model.meter import MeterSpec
+from wattkeeper.model.meter import MeterSpec, Partition
 from wattkeeper.model.reading import Reading
 from wattkeeper.model.state import Finding, State
 from wattkeeper.sources.base import DeviceProcess
+from wattkeeper.sources.nvml_partitions import partitions
 from wattkeeper.sources.nvml_readings import add_event_reasons, meter_name, meter_spec, reading
 from wattkeeper.sources.nvml_wire import Board, Failed, GpuAnswer, Slow
 
@@ -102,12 +103,18 @@ class Gpus:
     def processes(self) -> Mapping[str, Sequence[DeviceProcess]]:
         """Return the processes of each GPU that answers and tells them."""
         return {
-            meter_name(uuid): [
-                DeviceProcess(pid, None if percent is None else percent * _PPM_PER_PERCENT)
-                for pid, percent in gpu.slow.processes
-            ]
+            meter_name(uuid): [*_processes(gpu.slow)]
             for uuid, gpu in self._gpus.items()
             if gpu.finding.state is State.OK and gpu.slow and gpu.slow.processes is not None
+        }
+
+    def partitions(self) -> Mapping[str, Partition]:
+        """Return the MIG devices of every GPU by their UUIDs, as of the last ten seconds."""
+        return {
+            partition.uuid: partition
+            for uuid, gpu in self._gpus.items()
+            if gpu.slow is not None
+            for partition in partitions(gpu.slow, meter_name(uuid))
         }
 
     def learn(
@@ -201,6 +208,14 @@ class Gpus:
                 elif answer.stuck_s is not None:
                     finding = _stuck(name, answer)
             self._gpus[uuid].finding = finding
+
+
+def _processes(slow: Slow) -> Iterator[DeviceProcess]:
+    for pid, percent, instance in slow.processes or ():
+        sm_ppm = None if percent is None else percent * _PPM_PER_PERCENT
+        if instance:
+            sm_ppm = slow.mig_busy_ppm.get(instance)
+        yield DeviceProcess(pid, sm_ppm, instance or None)
 
 
 def _ok(board: Board) -> Finding:

@@ -24,10 +24,9 @@ _MAX_LINE = 4 << 20
 class Child(asyncio.Protocol):
     """One child process. All methods belong to the event loop; none waits for the driver."""
 
-    def __init__(self, library: str, places: list[str]) -> None:
+    def __init__(self, library: str, places: list[str], *, gpm: bool = False) -> None:
         self.greeting: asyncio.Future[Hello | Failed] = asyncio.get_running_loop().create_future()
-        self._library = library
-        self._places = places
+        self._options = [library, "gpm" if gpm else "", *places]
         self._starting: asyncio.Future[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._answer: asyncio.Future[list[GpuAnswer]] | None = None
@@ -52,7 +51,7 @@ class Child(asyncio.Protocol):
 
     def _start_in_thread(self, stdin: socket.socket) -> None:
         with stdin:
-            self._process = start_process(stdin, self._library, self._places)
+            self._process = start_process(stdin, self._options)
 
     @property
     def alive(self) -> bool:
@@ -144,12 +143,13 @@ class Child(asyncio.Protocol):
             answer.set_result(line.gpus)
 
 
-def start_process(
-    stdin: socket.socket, library: str, places: list[str]
-) -> "subprocess.Popen[bytes]":
-    """Start the interpreter without `site`: a fifth of its memory and start-up time."""
+def start_process(stdin: socket.socket, options: list[str]) -> "subprocess.Popen[bytes]":
+    """Start the interpreter without `site`: a fifth of its memory and start-up time.
+
+    `options` are what the child's `main` takes.
+    """
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-S", "-m", _CHILD, library, *places],
+        [sys.executable, "-S", "-m", _CHILD, *options],
         stdin=stdin.fileno(),
         stdout=subprocess.DEVNULL,
         env={

@@ -55,6 +55,7 @@ def meter_spec(board: Board, ordinal: int, driver: str, load: str, *, mig: bool)
         "serial": board.serial,
         "board": board.board,
         "mig": "1" if mig else "",
+        "minor": "" if board.minor is None else str(board.minor),
     }
     labels.update((key, value) for key, value in known.items() if value)
     return MeterSpec(
@@ -128,10 +129,10 @@ def _gauges(
             yield Gauge(name, _labels(uuid, key, label), value / divisor)
     for reason, ns in throttle_ns.items():
         yield Gauge("gpu_throttle_seconds_total", _labels(uuid, "reason", reason), ns / 1e9)
-    for instance, profile, slices in (slow.mig or ()) if slow else ():
+    for instance in (slow.mig or ()) if slow else ():
         labels = (
-            *_labels(uuid, "mig_uuid", instance),
-            ("profile", profile),
-            ("slices", str(slices)),
+            *_labels(uuid, "mig_uuid", instance.uuid),
+            ("profile", instance.profile),
+            ("slices", str(instance.gpu_slices)),
         )
         yield Gauge("gpu_mig_info", labels, 1.0)

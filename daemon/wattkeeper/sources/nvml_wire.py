@@ -19,7 +19,10 @@ class Failed(msgspec.Struct, frozen=True):
 
 
 class Board(msgspec.Struct, frozen=True):
-    """What does not change of a GPU. `counter`: whether it counts energy itself."""
+    """What does not change of a GPU. `counter`: whether it counts energy itself.
+
+    `minor`: its N in /dev/nvidiaN.
+    """
 
     uuid: str
     pci_bus_id: str
@@ -30,12 +33,28 @@ class Board(msgspec.Struct, frozen=True):
     module_scope: bool
     max_limit_mw: int | None
     counter: bool
+    minor: int | None = None
+
+
+class Instance(msgspec.Struct, frozen=True, array_like=True):
+    """A MIG device: a compute instance in a GPU instance, whose memory it may share with others.
+
+    `gpu_slices`, `compute_slices`: compute slices of the GPU instance, and of itself.
+    """
+
+    uuid: str
+    profile: str
+    gpu_instance: int
+    gpu_slices: int
+    compute_slices: int
+    memory_mb: int
 
 
 class Slow(msgspec.Struct, frozen=True):
-    """What is read every ten seconds. `processes`: (pid, % of SM time); `mig` None: MIG is off.
+    """What is read every ten seconds. `throttle_ns`: counters by reason.
 
-    `mig`: (uuid, profile, slices) of each instance. `throttle_ns`: counters by reason.
+    `processes`: (pid, % of SM time, UUID of the MIG device or ""). `mig` None: MIG is off.
+    `mig_most`: the compute slices of the whole GPU; `mig_busy_ppm`: SM activity by MIG device.
     """
 
     memory_used: int | None
@@ -45,8 +64,10 @@ class Slow(msgspec.Struct, frozen=True):
     encoder_percent: int | None
     decoder_percent: int | None
     throttle_ns: dict[str, int]
-    processes: list[tuple[int, int | None]] | None
-    mig: list[tuple[str, str, int]] | None
+    processes: list[tuple[int, int | None, str]] | None
+    mig: list[Instance] | None
+    mig_most: int = 0
+    mig_busy_ppm: dict[str, int] = {}
 
 
 class GpuAnswer(msgspec.Struct, frozen=True):

@@ -1,0 +1,210 @@
+"""A whole Slurm cluster in one folder: munge, MariaDB, slurmdbd, slurmctld, slurmd's, slurmrestd.
+
+`python -m tests.slurm.cluster` (as root) starts one to play with, until Ctrl-C.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.slurm import files
+from tests.slurm.box import Box
+from tests.slurm.files import Node
+
+PROGRAMS = (
+    "munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "slurmrestd",
+    "nsenter", "setpriv", "ip",
+)  # fmt: skip
+PACKAGES = "slurm-wlm slurmrestd slurmdbd munge mariadb-server iproute2"
+USERS = {"ada": 61001, "bob": 61002, "eve": 61003}
+ACCOUNTS = {"ada": "physics", "bob": "chemistry", "eve": "physics"}
+CGROUPFS = Path("/sys/fs/cgroup")
+# nobody, as the distribution numbers it; slurmrestd refuses to be root.
+_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+def missing() -> str:
+    """Return why no cluster can be started here, empty if one can."""
+    if os.geteuid():
+        return "needs root"
+    found = [name for name in PROGRAMS if shutil.which(name) is None]
+    if found:
+        return f"{', '.join(found)} not found: apt-get install {PACKAGES}"
+    if not (CGROUPFS / "freezer").is_dir():
+        return f"no cgroup v1 hierarchy is mounted in {CGROUPFS}/freezer"
+    return ""
+
+
+def until(what: str, ask: Callable[[], bool], deadline_s: float = 30.0) -> None:
+    """Ask until the answer is yes."""
+    end = time.monotonic() + deadline_s
+    while not ask():
+        if time.monotonic() > end:
+            raise RuntimeError(f"not within {deadline_s:.0f} s: {what}")
+        time.sleep(0.02)
+
+
+class Cluster:
+    """A running cluster; a context manager that ends it and leaves nothing behind."""
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
+        # Not pytest's folder: munged refuses a path that others may not enter, and users must.
+        self.folder = Path(tempfile.mkdtemp(prefix="wattkeeper-slurm-"))
+        self.folder.chmod(0o755)
+        self.nodes = nodes
+        self.rest = self.folder / "run/rest.sock"
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("WATTKEEPER", "SLURM"))}
+        self.environ = {
+            **clean,
+            "SLURM_CONF": str(self.folder / "slurm.conf"),
+            "MYSQL_UNIX_PORT": str(self.folder / "run/db.sock"),
+        }
+        self.box = Box(self.folder, USERS)
+        try:
+            files.write(self.folder, nodes, self.box.enter)
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def run(self, *command: str, user: str = "", check: bool = True) -> str:
+        """Run a command on the cluster, as root or as one of its users; return what it printed."""
+        become: tuple[str, ...] = ()
+        if user:
+            become = ("setpriv", f"--reuid={USERS[user]}", f"--regid={USERS[user]}",
+                      "--clear-groups", "--")  # fmt: skip
+        return self.box.run([*become, *command], self.environ, check=check).stdout.strip()
+
+    def submit(self, user: str, *args: str, work: str) -> int:
+        """Submit a batch job that runs the shell command `work`; return its number."""
+        out = f"--output={self.folder}/out/%j-%a"
+        wrapped = f"--wrap=PATH={self.folder}/bin:$PATH; {work}"
+        return int(self.run("sbatch", "--parsable", "--chdir=/tmp", out, *args, wrapped, user=user))
+
+    def states(self) -> dict[str, str]:
+        """Return the state of every job that slurmctld still knows, array tasks by their own id."""
+        lines = self.run("squeue", "-h", "-t", "all", "-r", "-o", "%A %T").splitlines()
+        return dict(line.split(maxsplit=1) for line in lines)  # type: ignore[arg-type]
+
+    def start_slurmctld(self) -> None:
+        """Start slurmctld from its saved state, and wait until it answers."""
+        self.box.run(["slurmctld", "-f", self.environ["SLURM_CONF"]], self.environ)
+        until("slurmctld answers", lambda: "is UP" in self.run("scontrol", "ping", check=False))
+
+    def kill_slurmctld(self) -> None:
+        """End slurmctld in the middle of whatever it does, and wait until it is gone."""
+        pid = (self.folder / "run/slurmctld.pid").read_text().strip()
+        self.box.run(["kill", "-9", pid], self.environ)
+        until("slurmctld is gone", lambda: bool(self._signal_fails(pid)))
+
+    def _signal_fails(self, pid: str) -> int:
+        return self.box.run(["kill", "-0", pid], self.environ, check=False).returncode
+
+    def close(self) -> None:
+        """End every process of the cluster, remove its cgroups and its folder."""
+        self.box.close()
+        for node in self.nodes:
+            for place in CGROUPFS.glob(f"*/slurm_{node.name}"):
+                _remove(place)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _start(self) -> None:
+        log, env, box = self.folder / "log", self.environ, self.box
+        self._start_munge()
+        base = (f"--datadir={self.folder}/db", "--user=root")
+        box.run(["mariadb-install-db", "--no-defaults", "--skip-test-db",
+                 "--auth-root-authentication-method=socket", *base], env)  # fmt: skip
+        box.spawn(["mariadbd", "--no-defaults", "--skip-networking", "--skip-log-bin", *base,
+                   f"--socket={env['MYSQL_UNIX_PORT']}", f"--pid-file={self.folder}/run/db.pid",
+                   "--innodb-flush-log-at-trx-commit=0"], env, log / "mariadbd")  # fmt: skip
+        until("MariaDB listens", Path(env["MYSQL_UNIX_PORT"]).exists)
+        box.run(["slurmdbd"], env)
+        users = ("sacctmgr", "-n", "show", "user")
+        until("slurmdbd answers", lambda: self.run(*users, check=False) != "")
+        self._open_accounts()
+        self.start_slurmctld()
+        for node in self.nodes:
+            box.run(["slurmd", "-N", node.name], env)
+        until("every node is idle", self._idle)
+        box.spawn([*_NOBODY, "slurmrestd", "-a", "rest_auth/local", f"unix:{self.rest}"],
+                  env, log / "slurmrestd")  # fmt: skip
+        until("slurmrestd listens", self.rest.exists)
+
+    def _start_munge(self) -> None:
+        folder = self.folder / "munge"
+        key = folder / "key"
+        key.touch(0o600)
+        key.write_bytes(os.urandom(128))
+        (self.folder / "run").chmod(0o1777)  # slurmrestd makes its socket as nobody
+        self.box.run(["munged", f"--key-file={key}", f"--socket={folder}/socket",
+                      f"--pid-file={folder}/pid", f"--log-file={folder}/log",
+                      f"--seed-file={folder}/seed"], self.environ)  # fmt: skip
+
+    def _open_accounts(self) -> None:
+        self.run("sacctmgr", "-i", "add", "cluster", files.CLUSTER)
+        for account in sorted(set(ACCOUNTS.values())):
+            self.run("sacctmgr", "-i", "add", "account", account)
+        for user, account in ACCOUNTS.items():
+            self.run("sacctmgr", "-i", "add", "user", user, f"account={account}")
+
+    def _idle(self) -> bool:
+        states = self.run("sinfo", "-h", "-N", "-o", "%N %T").splitlines()
+        return len({line for line in states if line.endswith(" idle")}) == len(self.nodes)
+
+
+def _remove(place: Path, deadline_s: float = 10.0) -> None:
+    """Remove a cgroup and all below it; killed processes leave theirs a moment later."""
+    end = time.monotonic() + deadline_s
+    for folder in [*sorted(place.rglob("*/"), reverse=True), place]:
+        while folder.is_dir():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+                break
+            if time.monotonic() > end:
+                return
+            time.sleep(0.02)
+
+
+def main() -> int:
+    """Start a cluster, say how to use it, and end it at Ctrl-C."""
+    reason = missing()
+    if reason:
+        print(f"no Slurm cluster can be started: {reason}", file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    nodes = [Node("n1"), Node("n2"), Node("n3"), Node("n4", marks=False)]
+    began = time.monotonic()
+    with Cluster(nodes) as cluster, contextlib.suppress(KeyboardInterrupt):
+        print(
+            f"Slurm runs after {time.monotonic() - began:.1f} s. Its commands, from any shell:\n"
+            f"  export PATH={cluster.folder}/commands:$PATH SLURM_CONF={cluster.folder}/slurm.conf\n"
+            "  sinfo; sbatch --chdir=/tmp --gpus=2 --wrap 'env | grep SLURM; sleep 60'\n"
+            f"REST: curl --unix-socket {cluster.rest} http://wk/slurm/v0.0.38/jobs\n"
+            "Ctrl-C ends it."
+        )
+        signal.pause()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -48,10 +48,10 @@ def check_window(window: Window, host: bool) -> int:
                 raise Unfit(f"holder {number} cannot stand on a {kind} meter")
         elif number > highest:
             highest = number
-        if not 0 <= share.from_ms <= share.to_ms <= length:
+        if not 0 <= share.from_ms <= share.to_ms <= length or share.idle_ms > LONGEST_WINDOW_MS:
             raise Unfit(
                 f"share of holder {number} lies outside its window: "
-                f"{share.from_ms}..{share.to_ms} of {length} ms"
+                f"{share.from_ms}..{share.to_ms} of {length} ms, idle for {share.idle_ms} ms"
             )
     return highest
 

@@ -1,17 +1,19 @@
 """One commit: everything that was taken goes to disk together, or nothing does."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 import sqlalchemy as sa
 
 from wattkeeper.ledger import bulk, schema
 from wattkeeper.ledger.naming import map_holders, see_holders
-from wattkeeper.ledger.pending import KIND_BITS, METER_BITS, Pending
+from wattkeeper.ledger.pending import KIND_BITS, METER_BITS, Pending, unpack_kind
 from wattkeeper.ledger.store import Ledger, LedgerMovedError
 from wattkeeper.model.grid import DAY_MS
 from wattkeeper.model.holder import FIRST_HOLDER
 
+_SUMS = ("uj", "ms", "idle_uj", "idle_ms")
+_GREATEST = ("peak_mw", "to_ms")
 _STAMP = schema.setting.c.key == "commit"
 
 
@@ -61,16 +63,14 @@ def _write_cells(connection: sa.Connection, pending: Pending, slot_ms: int) -> N
 
     Piece by piece: with millions of postings the rows of all would cost more than the sums.
     """
-    sums, greatest, times = ("uj", "ms"), ("peak_mw", "to_ms"), ("covered_ms", "unmeasured_ms")
+    times = ("covered_ms", "unmeasured_ms")
     born: dict[int, int] = {}
     postings = _postings(pending, slot_ms)
     while chunk := list(islice(postings, bulk.CHUNK)):
-        bulk.accumulate(connection, schema.posting, sums, greatest, chunk)
-        by_holder = sorted((row[2], row[0] // DAY_MS, row[1], *row[3:]) for row in chunk)
-        bulk.accumulate(connection, schema.rollup, sums, greatest, by_holder)
+        post(connection, chunk)
         seen: dict[int, int] = {}
         for row in chunk:
-            holder, to_ms = row[2], row[8]
+            holder, to_ms = row[2], row[9]
             if holder >= FIRST_HOLDER:
                 into = born if holder in pending.holders else seen
                 into[holder] = max(to_ms, into.get(holder, 0))
@@ -93,12 +93,19 @@ def _write_cells(connection: sa.Connection, pending: Pending, slot_ms: int) -> N
     map_holders(connection, pending.holders, born)
 
 
+def post(connection: sa.Connection, postings: Sequence[tuple[int, ...]]) -> None:
+    """Add rows of `posting` to the books and to their daily sums, the second entry."""
+    bulk.accumulate(connection, schema.posting, _SUMS, _GREATEST, postings)
+    by_holder = sorted((row[2], row[0] // DAY_MS, row[1], *row[3:]) for row in postings)
+    bulk.accumulate(connection, schema.rollup, _SUMS, _GREATEST, by_holder)
+
+
 def _postings(pending: Pending, slot_ms: int) -> Iterator[tuple[int, ...]]:
     """Yield the rows of `posting` in the order of its key."""
-    for key in sorted(pending.cells):
-        index, meter = divmod(key, 1 << METER_BITS)
-        for kind, figures in sorted(pending.cells[key].postings.items()):
-            yield (index * slot_ms, meter, kind >> KIND_BITS, kind >> 2 & 3, kind & 3, *figures)
+    for place in sorted(pending.cells):
+        index, meter = divmod(place, 1 << METER_BITS)
+        for key, figures in sorted(pending.cells[place].postings.items()):
+            yield (index * slot_ms, meter, key >> KIND_BITS, *unpack_kind(key), *figures)
 
 
 def _write_chain(connection: sa.Connection, pending: Pending) -> None:

@@ -6,12 +6,13 @@ All instants given here are already dated: the wrong clock of a node is put righ
 from wattkeeper.ledger.checks import MOST_POWER_MW, Unfit
 from wattkeeper.ledger.journals import JournalBook
 from wattkeeper.ledger.meters import MeterBook
-from wattkeeper.ledger.pending import KIND_BITS, Cell, Pending
+from wattkeeper.ledger.pending import KIND_BITS, Cell, Pending, kind
 from wattkeeper.ledger.seal import lay, slots
+from wattkeeper.model import microjoules
 from wattkeeper.model.grid import floor
 from wattkeeper.model.holder import FIRST_HOLDER, Account
 from wattkeeper.model.meter import Method
-from wattkeeper.model.window import EpochInfo, Point, Share, Split, Unmeasured, Window
+from wattkeeper.model.window import EpochInfo, Point, Policy, Share, Split, Unmeasured, Window
 
 SAME_INSTANT_MS = 1000
 """Two journals may differ by this about one instant of boot time."""
@@ -171,7 +172,8 @@ class Continuity:
         meter.close_points(pending)
         uj = first_uj - meter.uj
         parts = slots(meter.end_ms, start_ms, self._slot_ms)
-        key = Account.GAP << KIND_BITS | Method.COUNTER << 2 | Split.RECOVERED
+        recovered = kind(Policy.IDLE, Method.COUNTER, Split.RECOVERED)
+        key = Account.GAP << KIND_BITS | recovered
         passed = lay([max(0, boot_start - meter.boot_ms)], parts)[0]
         for (slot, ms), part, covered in zip(parts, lay([uj], parts)[0], passed, strict=True):
             cell = self._cell(pending, slot, meter)
@@ -216,29 +218,34 @@ class Continuity:
         cell.covered_ms += window.covered_ms
         postings = cell.postings
         size = len(postings)
-        method = window.method << 2
+        kinds = kind(window.policy, window.method, 0)
         for share in window.shares:
             # The innermost loop of the centre: `Cell.add` written out.
             uj = share.uj
             ms = share.to_ms - share.from_ms
             if not ms:
-                cell.add(_key(base, method, share), uj, 0, start_ms + share.to_ms)
+                end = start_ms + share.to_ms
+                cell.add(_key(base, kinds, share), uj, 0, end, share.idle_uj, share.idle_ms)
                 continue
             cell.held_ms += ms
             number = share.holder
             if number >= FIRST_HOLDER:
                 number |= base
-            key = number << KIND_BITS | method | share.split
+            key = number << KIND_BITS | kinds | share.split
             power_mw = uj // ms
             posting = postings.get(key)
             if posting is None:
-                postings[key] = [uj, ms, power_mw, start_ms + share.to_ms]
+                end = start_ms + share.to_ms
+                postings[key] = [uj, ms, power_mw, end, share.idle_uj, share.idle_ms]
                 continue
             posting[0] += uj
             posting[1] += ms
             if power_mw > posting[2]:  # noqa: PLR1730 - a call to max() costs more than all the rest
                 posting[2] = power_mw
             posting[3] = start_ms + share.to_ms
+            if share.idle_uj or share.idle_ms:
+                posting[4] += share.idle_uj
+                posting[5] += share.idle_ms
         pending.postings += len(postings) - size
 
     def _book_over_slots(
@@ -253,25 +260,36 @@ class Continuity:
         parts = slots(start_ms, end_ms, self._slot_ms)
         rows = lay([share.uj for share in window.shares], parts) if window.shares else []
         covered = lay([window.covered_ms], parts)[0]
-        method = window.method << 2
-        for j, (slot, _) in enumerate(parts):
-            cell = self._cell(pending, slot, meter)
-            cell.covered_ms += covered[j]
-            size = len(cell.postings)
-            slot_end = slot + self._slot_ms
-            for share, row in zip(window.shares, rows, strict=True):
-                begin = max(start_ms + share.from_ms, slot)
-                end = min(start_ms + share.to_ms, slot_end)
-                cell.add(_key(base, method, share), row[j], max(0, end - begin), max(begin, end))
-            pending.postings += len(cell.postings) - size
+        kinds = kind(window.policy, window.method, 0)
+        cells = [self._cell(pending, slot, meter) for slot, _ in parts]
+        before = sum(len(cell.postings) for cell in cells)
+        for cell, covered_ms in zip(cells, covered, strict=True):
+            cell.covered_ms += covered_ms
+        for share, row in zip(window.shares, rows, strict=True):
+            begins = [max(start_ms + share.from_ms, slot) for slot, _ in parts]
+            ends = [min(start_ms + share.to_ms, slot + self._slot_ms) for slot, _ in parts]
+            held = [max(0, end - begin) for begin, end in zip(begins, ends, strict=True)]
+            idle_uj, idle_ms = _part(share.idle_uj, row), _part(share.idle_ms, held)
+            key = _key(base, kinds, share)
+            for j, cell in enumerate(cells):
+                to_ms = max(begins[j], ends[j])
+                cell.add(key, row[j], held[j], to_ms, idle_uj[j], idle_ms[j])
+        pending.postings += sum(len(cell.postings) for cell in cells) - before
 
     def _cell(self, pending: Pending, slot_ms: int, meter: MeterBook) -> Cell:
         return pending.cell(slot_ms // self._slot_ms, meter.id)
 
 
-def _key(base: int, method: int, share: Share) -> int:
+def _part(part: int, wholes: list[int]) -> list[int]:
+    """Lay a part of a sum over where the sum was laid; it stays within it everywhere."""
+    if not part or not any(wholes):
+        return [0] * len(wholes)
+    return microjoules.share(part, wholes)
+
+
+def _key(base: int, kinds: int, share: Share) -> int:
     number = share.holder if share.holder < FIRST_HOLDER else base | share.holder
-    return number << KIND_BITS | method | share.split
+    return number << KIND_BITS | kinds | share.split
 
 
 def _is_past(meter: MeterBook, boot_start: int, boot_end: int, same_journal: bool) -> bool:

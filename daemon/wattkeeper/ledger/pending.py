@@ -7,14 +7,25 @@ from wattkeeper.model.holder import HolderInfo
 
 METER_BITS = 32
 """A cell's key is the slot's index shifted by this, plus the meter's id."""
-KIND_BITS = 4
-"""A posting's key is the holder's id shifted by this, plus method and split, two bits each."""
+KIND_BITS = 6
+"""A posting's key is the holder's id shifted by this, plus its kind: what `kind` returns."""
+
+
+def kind(policy: int, method: int, split: int) -> int:
+    """Pack what a posting is besides its holder, two bits each."""
+    return policy << 4 | method << 2 | split
+
+
+def unpack_kind(packed: int) -> tuple[int, int, int]:
+    """Return method, split and policy, in the order of the columns of `posting`."""
+    return packed >> 2 & 3, packed & 3, packed >> 4 & 3
 
 
 class Cell:
     """One meter in one slot.
 
-    `postings`: key -> [µJ, ms held, greatest mW of a window, end of the last share].
+    `postings`: key -> [µJ, ms held, greatest mW of a window, end of the last share, µJ and ms of
+    it allocated but idle].
     """
 
     __slots__ = ("covered_ms", "held_ms", "postings", "unmeasured_ms")
@@ -25,29 +36,35 @@ class Cell:
         self.unmeasured_ms = 0
         self.held_ms = 0
 
-    def add(self, key: int, uj: int, ms: int, to_ms: int) -> None:
+    def add(
+        self, key: int, uj: int, ms: int, to_ms: int, idle_uj: int = 0, idle_ms: int = 0
+    ) -> None:
         """Book energy and time; nothing at all leaves no posting."""
         if not uj and not ms:
             return
         power_mw = uj // ms if ms else 0
         posting = self.postings.get(key)
         if posting is None:
-            self.postings[key] = [uj, ms, power_mw, to_ms]
+            self.postings[key] = [uj, ms, power_mw, to_ms, idle_uj, idle_ms]
         else:
             posting[0] += uj
             posting[1] += ms
             posting[2] = max(posting[2], power_mw)
             posting[3] = max(posting[3], to_ms)
+            posting[4] += idle_uj
+            posting[5] += idle_ms
         self.held_ms += ms
 
     def absorb(self, newer: "Cell") -> None:
         """Add what another cell of the same slot and meter holds."""
-        for key, (uj, ms, power_mw, to_ms) in newer.postings.items():
-            mine = self.postings.setdefault(key, [0, 0, 0, 0])
+        for key, (uj, ms, power_mw, to_ms, idle_uj, idle_ms) in newer.postings.items():
+            mine = self.postings.setdefault(key, [0, 0, 0, 0, 0, 0])
             mine[0] += uj
             mine[1] += ms
             mine[2] = max(mine[2], power_mw)
             mine[3] = max(mine[3], to_ms)
+            mine[4] += idle_uj
+            mine[5] += idle_ms
         self.covered_ms += newer.covered_ms
         self.unmeasured_ms += newer.unmeasured_ms
         self.held_ms += newer.held_ms

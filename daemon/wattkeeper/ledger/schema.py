@@ -3,8 +3,10 @@
 Every number is a 64-bit integer: instants in UTC milliseconds, `slot` the start of a slot, `day`
 a count of days since 1970, energies in whole microjoules. `holder` in `posting` and `rollup` is
 an `Account` below 16, else the id of a row in `holder`: `journal id << 32 | number`, so that no
-dictionary has to be in memory to book a share. Names of people and jobs stand in `identity` alone,
-which can be erased without touching a figure.
+dictionary has to be in memory to book a share; the centre's own holders, to which it settles, are
+journal 0's. `idle_uj` and `idle_ms` are the parts of `uj` and `ms` in which a meter was allocated
+to its holder while nothing of the holder's ran on it. Names of people and jobs stand in
+`identity` alone, which can be erased without touching a figure.
 """
 
 import sqlalchemy as sa
@@ -28,6 +30,10 @@ def _int(name: str) -> "Column[int]":
     return Column(name, BigInteger, nullable=False)
 
 
+def _small_int(name: str) -> "Column[int]":
+    return Column(name, Integer, nullable=False)
+
+
 def _text(name: str) -> "Column[str]":
     return Column(name, Text, nullable=False, server_default="")
 
@@ -47,6 +53,8 @@ node = Table(
     _int("skew_ms"),
     sa.UniqueConstraint("cluster", "name", name="uq_node_name"),
 )
+
+_NAMED = sa.text("other_id != ''")
 
 boot = Table("boot", metadata, _key("node"), Column("boot", Text, primary_key=True))
 
@@ -126,11 +134,34 @@ workload = Table(
     _text("state"),
     Column("start_ms", BigInteger),
     Column("end_ms", BigInteger),
+    _text("other_id"),
+    _text("run"),
+    _text("scheduler"),
     sa.Index(None, "cluster", "raw_id"),
     sa.Index(None, "cluster", "job_id"),
+    sa.Index(None, "cluster", "other_id"),
+    sa.Index(None, "cluster", "array"),
+    sa.Index(None, "scheduler", "end_ms"),
+)
+"""A run. `run` tells those of one id apart, `scheduler` is who speaks of it, "" if nobody does."""
+
+identity = Table(
+    "identity",
+    metadata,
+    _key("workload"),
+    _text("user"),
+    _text("name"),
+    Column("erased", Integer, nullable=False, server_default="0"),
 )
 
-identity = Table("identity", metadata, _key("workload"), _text("user"), _text("name"))
+label = Table(
+    "workload_label",
+    metadata,
+    _key("workload"),
+    Column("key", Text, primary_key=True),
+    _text("value"),
+    sqlite_with_rowid=False,
+)
 
 holder = Table(
     "holder",
@@ -142,8 +173,14 @@ holder = Table(
     _int("birth_ms"),
     _int("seen_ms"),
     _int("workload"),
+    _text("other_id"),
+    _text("run"),
+    Column("start_ms", BigInteger),
     sa.Index(None, "workload"),
+    sa.Index(None, "raw_id"),
+    sa.Index(None, "other_id", sqlite_where=_NAMED, postgresql_where=_NAMED),
 )
+"""`other_id`, `run`, `start_ms`: the run's other id, restart count and start as the node heard."""
 
 posting = Table(
     "posting",
@@ -153,10 +190,13 @@ posting = Table(
     _key("holder"),
     _small_key("method"),
     _small_key("split"),
+    _small_key("policy"),
     _int("uj"),
     _int("ms"),
     _int("peak_mw"),
     _int("to_ms"),
+    _int("idle_uj"),
+    _int("idle_ms"),
     sqlite_with_rowid=False,
 )
 
@@ -168,10 +208,13 @@ rollup = Table(
     _key("meter"),
     _small_key("method"),
     _small_key("split"),
+    _small_key("policy"),
     _int("uj"),
     _int("ms"),
     _int("peak_mw"),
     _int("to_ms"),
+    _int("idle_uj"),
+    _int("idle_ms"),
     sqlite_with_rowid=False,
 )
 
@@ -249,3 +292,91 @@ exported = Table(
     Column("account", Text, primary_key=True),
     _text("uj"),
 )
+
+granted = Table(
+    "granted",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    _text("scheduler"),
+    _int("workload"),
+    _text("cluster"),
+    _text("node"),
+    _text("gpus"),
+    _int("from_ms"),
+    Column("seen_ms", BigInteger),
+    Column("to_ms", BigInteger),
+    _int("resized"),
+    sa.Index(None, "seen_ms", "scheduler"),
+    sa.Index(None, "workload"),
+    sa.Index(None, "cluster", "node"),
+)
+"""GPUs that a workload was given on one node, by the scheduler's word: `gpus` are their indices.
+
+`seen_ms`: the last answer that named it, null while every answer does. `to_ms`: its end, null
+while that is not known; `resized`: it ended before its workload did.
+"""
+
+granting = Table(
+    "granting",
+    metadata,
+    Column("scheduler", Text, primary_key=True),
+    Column("cluster", Text, primary_key=True),
+    _int("until_ms"),
+)
+"""Up to when a scheduler has named every GPU that was held in a cluster."""
+
+idle = Table(
+    "idle",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    _int("meter"),
+    _int("gpu"),
+    _int("from_ms"),
+    _int("to_ms"),
+    _int("uj"),
+    _small_int("method"),
+    _small_int("policy"),
+    Column("keep_ms", BigInteger),
+    sa.Index(None, "keep_ms", "to_ms"),
+    sa.Index(None, "meter", "to_ms"),
+)
+"""What a window booked to `idle` of a GPU, by its index then; within one slot.
+
+`keep_ms`: null while it waits to be settled, then until when the grants may still change.
+"""
+
+settled = Table(
+    "settled",
+    metadata,
+    _key("idle"),
+    _key("holder"),
+    _int("uj"),
+    _int("ms"),
+)
+"""What of a row of `idle` was posted to a holder so far, so that it is posted once."""
+
+inventory = Table(
+    "inventory",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    _text("scheduler"),
+    _text("cluster"),
+    _text("node"),
+    Column("gpus", BigInteger),
+    _text("state"),
+    _int("expected"),
+    _int("from_ms"),
+    Column("to_ms", BigInteger),
+    sa.Index(None, "scheduler", "to_ms"),
+    sa.Index(None, "to_ms"),
+)
+"""A node by its scheduler's word, while that word was the same; `to_ms` is null in the newest."""
+
+inventoried = Table(
+    "inventoried",
+    metadata,
+    Column("scheduler", Text, primary_key=True),
+    Column("cluster", Text, primary_key=True),
+    _int("until_ms"),
+)
+"""Up to when a scheduler has named every node of a cluster."""

@@ -26,7 +26,8 @@ def differing_days(connection: sa.Connection, since_ms: int, until_ms: int) -> d
 def _postings(first: int, last: int) -> "sa.Select[Any]":
     posting, rollup = schema.posting.c, schema.rollup.c
     day = (posting.slot // DAY_MS).label("day")
-    figures = ("holder", "method", "split", "uj", "ms", "peak_mw", "to_ms")
+    sums = ("uj", "ms", "idle_uj", "idle_ms")
+    figures = ("holder", "method", "split", "policy", *sums, "peak_mw", "to_ms")
     in_days = posting.slot.between(first * DAY_MS, (last + 1) * DAY_MS - 1)
     booked = sa.select(
         posting.meter, day, *(posting[name] for name in figures), sa.literal(1).label("side")
@@ -36,14 +37,13 @@ def _postings(first: int, last: int) -> "sa.Select[Any]":
     ).where(rollup.day.between(first, last))
     both = sa.union_all(booked, summed).subquery().c
     wrong = sa.or_(
-        _differ(both.side, both.uj),
-        _differ(both.side, both.ms),
+        *(_differ(both.side, both[name]) for name in sums),
         _most_differ(both.side, both.peak_mw),
         _most_differ(both.side, both.to_ms),
     )
     per_key = (
         sa.select(both.meter, both.day)
-        .group_by(both.meter, both.day, both.holder, both.method, both.split)
+        .group_by(both.meter, both.day, both.holder, both.method, both.split, both.policy)
         .having(wrong)
         .subquery()
     )

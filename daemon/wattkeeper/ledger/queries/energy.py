@@ -41,17 +41,32 @@ class Life:
 
 @dataclass(slots=True)
 class Energy:
-    """What a workload used, in microjoules, along each axis; `gpu_ms`: time held, by GPU."""
+    """What a workload used, in microjoules, along each axis; `gpu_ms`: time held, by GPU.
+
+    `idle_uj`: of that, allocated while nothing of it ran; `idle_gpu_ms`: that time, by GPU.
+    """
 
     uj: int = 0
     by_component: dict[str, int] = field(default_factory=dict)
     by_source: dict[str, int] = field(default_factory=dict)
     by_split: dict[str, int] = field(default_factory=dict)
     gpu_ms: int = 0
+    idle_uj: int = 0
+    idle_gpu_ms: int = 0
 
-    def add(self, component: str, method: int, split: int, uj: int, ms: int) -> None:
+    def add(
+        self,
+        component: str,
+        method: int,
+        split: int,
+        uj: int,
+        ms: int,
+        idle_uj: int = 0,
+        idle_ms: int = 0,
+    ) -> None:
         """Add one group of postings."""
         self.uj += uj
+        self.idle_uj += idle_uj
         for axis, key in (
             (self.by_component, component),
             (self.by_source, Method(method).name.lower()),
@@ -60,6 +75,7 @@ class Energy:
             axis[key] = axis.get(key, 0) + uj
         if component == Component.GPU:
             self.gpu_ms += ms
+            self.idle_gpu_ms += idle_ms
 
 
 def lives(
@@ -141,7 +157,13 @@ def energies(connection: sa.Connection, workloads: Sequence[int]) -> dict[int, E
     rollup, holder, meter = schema.rollup.c, schema.holder.c, schema.meter.c
     keys = (holder.workload, meter.component, rollup.method, rollup.split)
     query = (
-        sa.select(*keys, *parts(rollup.uj), sa.func.sum(rollup.ms).label("ms"))
+        sa.select(
+            *keys,
+            *parts(rollup.uj),
+            sa.func.sum(rollup.ms).label("ms"),
+            *parts(rollup.idle_uj, "idle"),
+            sa.func.sum(rollup.idle_ms).label("idle_ms"),
+        )
         .select_from(schema.holder)
         .join(schema.rollup, rollup.holder == holder.id)
         .join(schema.meter, meter.id == rollup.meter)
@@ -152,7 +174,8 @@ def energies(connection: sa.Connection, workloads: Sequence[int]) -> dict[int, E
         for row in connection.execute(query.where(holder.workload.in_(chunk))):
             energy = found.setdefault(row.workload, Energy())
             uj = whole(row.uj_high, row.uj_low)
-            energy.add(row.component, row.method, row.split, uj, row.ms)
+            idle_uj = whole(row.idle_high, row.idle_low)
+            energy.add(row.component, row.method, row.split, uj, row.ms, idle_uj, row.idle_ms)
     return found
 
 

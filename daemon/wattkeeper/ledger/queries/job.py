@@ -16,7 +16,6 @@ from wattkeeper.ledger.queries.energy import (
 )
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model import microjoules
-from wattkeeper.model.window import Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +24,9 @@ class Job:
 
     `run` counts the runs of this id from 1, `runs` how many there are. `end_ms` is None while it
     runs. `peak_watts` is the greatest sum over its meters, of the highest window in a slot.
-    `gpu_seconds` is time held, by GPU. `coverage` is the metered part of its meters' time.
-    `as_of_ms`: up to when its holders were seen.
+    `gpu_seconds` is time held, by GPU. `allocated_idle_uj` and `allocated_idle_gpu_seconds` are
+    the parts of both in which its meters were allocated to it while nothing of it ran. `coverage`
+    is the metered part of its meters' time. `as_of_ms`: up to when its holders were seen.
     """
 
     cluster: str
@@ -55,6 +55,7 @@ class Job:
     mean_watts: float | None
     peak_watts: float | None
     gpu_seconds: float
+    allocated_idle_gpu_seconds: float
     coverage: float | None
     as_of_ms: int | None
 
@@ -147,10 +148,11 @@ def _job(
         energy_by_component_uj=energy.by_component,
         energy_by_source_uj=energy.by_source,
         energy_by_split_uj=energy.by_split,
-        allocated_idle_uj=energy.by_split.get(Split.SETTLED.name.lower(), 0),
+        allocated_idle_uj=energy.idle_uj,
         mean_watts=microjoules.joules(energy.uj) / elapsed if elapsed > 0 else None,
         peak_watts=None if peak_mw is None else peak_mw / 1000,
         gpu_seconds=energy.gpu_ms / 1000,
+        allocated_idle_gpu_seconds=energy.idle_gpu_ms / 1000,
         coverage=coverage,
         as_of_ms=life.seen_ms,
     )

@@ -55,8 +55,9 @@ class Node:
             path.procfs, path.cgroupfs, clock, on_edge, memo(_CGROUPS), believed
         )
         processes = ProcessHolders(
-            self.nvml.processes, path.procfs, clock, self._cgroups.birth_ms, believed
-        )
+            self.nvml.processes, path.procfs, clock, self._cgroups.birth_ms, believed,
+            self.nvml.partitions,
+        )  # fmt: skip
         self._marks = MarkHolders(settings.data_dir / SPOOL, self._gpus_by_index, boot, peek=peek)
         # Marks last: their labels are the scheduler's own.
         self.holders = HolderRegistry((self._cgroups, processes, self._marks), memo(_MERGED) or ())

@@ -1,8 +1,8 @@
 """What every way of seeing holders is to the splitter."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from wattkeeper.model.holder import HolderInfo
 from wattkeeper.model.state import Finding
@@ -27,7 +27,8 @@ class Claim:
     million (of a partitioned GPU: of its memory), None if nothing is reserved. `compute_ppm`: its
     part of the compute units, where they are reserved apart (MIG). `allocated`: the scheduler
     (mark, pod-resources) said so, kernel or no kernel; a claim that is only seen through a
-    process is not allocated.
+    process is not allocated. `partitions`: UUIDs of the MIG devices that it is a claim to, empty
+    if it is to the whole or nobody told.
     """
 
     holder: HolderKey | None
@@ -35,6 +36,17 @@ class Claim:
     reserved_ppm: int | None = None
     compute_ppm: int | None = None
     allocated: bool = False
+    partitions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HolderEdge:
+    """A hold that began or ended on some meters, at its own time and not when it was found."""
+
+    key: HolderKey
+    started: bool
+    boot_ns: int
+    meters: tuple[str, ...]
 
 
 class HolderSource(Protocol):
@@ -66,4 +78,26 @@ class HolderSource(Protocol):
 
     async def close(self) -> None:
         """Stop watching."""
+        ...
+
+
+@runtime_checkable
+class EdgeSource(Protocol):
+    """A holder source that knows when holds really began and ended."""
+
+    def edges(self, since_boot_ns: int) -> Sequence[HolderEdge]:
+        """Return what began or ended after an instant of this boot, as far as looks found it."""
+        ...
+
+    def fresh(self) -> Sequence[HolderEdge]:
+        """Return what the last look found out, though it may be older than the look before."""
+        ...
+
+
+@runtime_checkable
+class ActivitySource(Protocol):
+    """A holder source that sees everything which runs on some meters."""
+
+    def listed(self) -> Collection[str]:
+        """Return the meters of which every process is known, as of the last look."""
         ...

@@ -2,18 +2,24 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from wattkeeper.holders import kernel
 from wattkeeper.holders.base import Claim, HolderKey
 from wattkeeper.holders.paths import EVERY_JOB, Believed, JobPath
+from wattkeeper.holders.process_claims import Seen, claims_on
 from wattkeeper.model.clock import Clock
 from wattkeeper.model.holder import HolderInfo
+from wattkeeper.model.meter import Partition
 from wattkeeper.model.state import Finding, State
 
 _FIX_PIDS = "run the agent in the host's PID namespace (hostPID: true) with the host's /proc"
+
+
+_MPS_SERVER = "nvidia-cuda-mps"
+"""Of `nvidia-cuda-mps-server` the kernel keeps fifteen characters."""
 
 
 class OnDevice(Protocol):
@@ -26,7 +32,12 @@ class OnDevice(Protocol):
 
     @property
     def sm_ppm(self) -> int | None:
-        """Parts per million of the device's SM time."""
+        """Parts per million of the device's SM time, or of its partition's."""
+        ...
+
+    @property
+    def partition(self) -> str | None:
+        """UUID of the MIG device that it is on, None if on none."""
         ...
 
 
@@ -35,7 +46,8 @@ class ProcessHolders:
 
     `list_processes` gives the processes by meter name, a missing meter being unknown; `birth_ms`
     the birth of a job that is known otherwise (`CgroupHolders.birth_ms`), so that both ways of
-    seeing mean one holder. Processes of no job are the machine's own (holder None).
+    seeing mean one holder. Processes of no job are the machine's own (holder None). `partitions`
+    gives the MIG devices by UUID: who has a process on one holds its part of the GPU.
     """
 
     name = "processes"
@@ -47,17 +59,20 @@ class ProcessHolders:
         clock: Clock,
         birth_ms: Callable[[str, str], int | None],
         believed: Believed = EVERY_JOB,
+        partitions: Callable[[], Mapping[str, Partition]] = dict,
     ) -> None:
         self._list_processes = list_processes
         self._procfs = procfs
         self._clock = clock
         self._birth_ms = birth_ms
         self._believed = believed
+        self._partitions = partitions
         # A pid means the same process only together with its start time.
         self._jobs: dict[tuple[int, int], JobPath | None] = {}
         self._keys: dict[tuple[str, str], HolderKey] = {}
         self._infos: dict[HolderKey, HolderInfo] = {}
         self._claims: dict[str, tuple[Claim, ...]] = {}
+        self._all_known: frozenset[str] = frozenset()
         self._unseen = 0
         self._listed = 0
         self._lock = threading.Lock()
@@ -71,6 +86,10 @@ class ProcessHolders:
     def claims(self) -> Mapping[str, Sequence[Claim]]:
         """Return the claims by meter; a meter known to have no process has none."""
         return self._claims
+
+    def listed(self) -> Collection[str]:
+        """Return the meters of which the driver listed every process, and procfs knew each."""
+        return self._all_known
 
     def infos(self) -> Mapping[HolderKey, HolderInfo]:
         """Return the jobs with a process on a device."""
@@ -93,7 +112,16 @@ class ProcessHolders:
             self._jobs = {at: self._jobs.get(at) or self._job(at[0]) for at in starts.items()}
             self._name(starts)
             by_pid = {pid: self._jobs[pid, start] for pid, start in starts.items()}
-            self._claims = {meter: self._on_meter(found, by_pid) for meter, found in listed.items()}
+            parts = self._partitions()
+            self._claims = {
+                meter: claims_on([*self._on_meter(found, by_pid)], parts)
+                for meter, found in listed.items()
+            }
+            self._all_known = frozenset(
+                meter
+                for meter, found in listed.items()
+                if all(process.pid in by_pid for process in found)
+            )
 
     def _starts(self, listed: Mapping[str, Sequence[OnDevice]]) -> dict[int, int]:
         """Return the start times of the processes that still exist."""
@@ -138,14 +166,11 @@ class ProcessHolders:
 
     def _on_meter(
         self, found: Sequence[OnDevice], by_pid: Mapping[int, JobPath | None]
-    ) -> tuple[Claim, ...]:
-        weights: dict[HolderKey | None, int | None] = {}
+    ) -> Iterator[Seen]:
         for process in found:
             if process.pid not in by_pid:
                 continue  # it ended since the driver listed it
             job = by_pid[process.pid]
             key = self._keys[job.manager, job.raw_id] if job else None
-            before = weights.get(key, 0)
-            both = before is not None and process.sm_ppm is not None
-            weights[key] = (before or 0) + (process.sm_ppm or 0) if both else None
-        return tuple(Claim(key, weight) for key, weight in weights.items())
+            comm = kernel.read(self._procfs / str(process.pid) / "comm") if len(found) > 1 else ""
+            yield Seen(key, process.sm_ppm, process.partition, (comm or "").strip() == _MPS_SERVER)

@@ -1,11 +1,12 @@
 """One view of all holders: marks, cgroups and processes that mean one job become one holder."""
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from wattkeeper.holders.base import Claim, HolderKey, HolderSource
+from wattkeeper.holders.base import ActivitySource, Claim, HolderKey, HolderSource
+from wattkeeper.holders.merging import merge
 from wattkeeper.holders.paths import SLURM
 from wattkeeper.model.holder import HolderInfo
 from wattkeeper.model.state import Finding
@@ -48,8 +49,7 @@ class HolderRegistry:
     def claims(self) -> Mapping[str, Sequence[Claim]]:
         """Return the merged claims by meter, as of the last look.
 
-        Where a scheduler allocated a meter, only its holders are on it, with the activity that
-        their processes show; what else runs there is not booked to anybody else.
+        What is allocated goes before what is only seen: see `merging`.
         """
         return self._claims
 
@@ -124,23 +124,15 @@ class HolderRegistry:
                     claim if claim.holder is None else replace(claim, holder=self.key(claim.holder))
                     for claim in claims
                 )
-        return {meter: _on_meter(claims) for meter, claims in by_meter.items()}
-
-
-def _on_meter(claims: Iterable[Claim]) -> tuple[Claim, ...]:
-    """Merge the claims on one meter: one per holder, and only allocated ones if there are any."""
-    merged: dict[HolderKey | None, Claim] = {}
-    for claim in claims:
-        before = merged.get(claim.holder, claim)
-        merged[claim.holder] = Claim(
-            claim.holder,
-            claim.weight if before.weight is None else before.weight,
-            claim.reserved_ppm if before.reserved_ppm is None else before.reserved_ppm,
-            claim.compute_ppm if before.compute_ppm is None else before.compute_ppm,
-            before.allocated or claim.allocated,
-        )
-    allocated = tuple(claim for claim in merged.values() if claim.allocated)
-    return allocated or tuple(merged.values())
+        listed = {
+            meter
+            for source in self._sources
+            if isinstance(source, ActivitySource)
+            for meter in source.listed()
+        }
+        return {
+            meter: merge(claims, all_seen=meter in listed) for meter, claims in by_meter.items()
+        }
 
 
 def _identities(info: HolderInfo) -> list[tuple[str, str]]:

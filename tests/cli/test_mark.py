@@ -32,7 +32,7 @@ def test_the_mark_waits_for_an_agent_that_is_down(
     ("variable", "value", "message"),
     [
         ("SLURM_JOB_ID", "", "SLURM_JOB_ID is not set"),
-        ("SLURM_JOB_GPUS", "zz", "expected indices such as 0,1,2"),
+        ("SLURM_JOB_GPUS", "zz", "is no list of indices such as 0,1,2"),
         ("WATTKEEPER_AGENT_PATH__PROCFS", "/nowhere", "it holds no boot id"),
     ],
 )

@@ -19,9 +19,19 @@ from wattkeeper.model.state import Finding, State
 CPUS = "cpu/*"
 _WHOLE_PPM = 1_000_000
 _RESYNC_NS = 60 * NS_PER_S
+_MOST_ENDED = 4096
 _FIX_TREE = "mount cgroupfs and set path.cgroupfs to the host's /sys/fs/cgroup"
 _FIX_WATCH = "raise sysctl fs.inotify.max_user_watches and max_user_instances"
 _FIX_TIME = "set JobAcctGatherType=jobacct_gather/cgroup, so that Slurm uses the cpuacct cgroup"
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A job's cgroup while it is there: since when (boot time), and its folder in each tree."""
+
+    key: HolderKey
+    born_ns: int
+    folders: tuple[Path, ...]
 
 
 @dataclass(slots=True)
@@ -30,6 +40,7 @@ class _Job:
 
     key: HolderKey
     info: HolderInfo
+    born_ns: int
     folders: dict[Path, Folder] = field(default_factory=dict)
     usage_us: int | None = None
 
@@ -75,6 +86,7 @@ class CgroupHolders:
         self._boot = ""
         self._trees: list[Hierarchy] = []
         self._jobs: dict[tuple[str, str], _Job] = {}
+        self._ended: dict[HolderKey, int] = {}
         self._machine_us: int | None = None
         self._online: int | None = None
         self._claims: dict[str, tuple[Claim, ...]] = {}
@@ -103,6 +115,19 @@ class CgroupHolders:
         """Return the birth of a job that has a cgroup, else None."""
         job = self._jobs.get((manager, raw_id))
         return job.key.birth_ms if job else None
+
+    def lives(self) -> list[Life]:
+        """Return the jobs that have a cgroup now."""
+        return [Life(job.key, job.born_ns, tuple(job.folders)) for job in list(self._jobs.values())]
+
+    def died_ns(self, manager: str, raw_id: str) -> int | None:
+        """Return when the last cgroup of a job went, in boot time; None if that was not seen."""
+        ends = [
+            at
+            for key, at in list(self._ended.items())
+            if (key.manager, key.raw_id) == (manager, raw_id)
+        ]
+        return max(ends, default=None)
 
     def remember(self) -> dict[str, Any]:
         """Return, ready for JSON, what lets jobs keep their births over a restart."""
@@ -178,7 +203,7 @@ class CgroupHolders:
                 if gone or (seen is not None and seen.inode != folder.inode):
                     del job.folders[path]
             if not job.folders:
-                del self._jobs[identity]
+                self._bury(self._jobs.pop(identity))
         for folder in found.values():
             self._add(folder)
 
@@ -187,11 +212,18 @@ class CgroupHolders:
         job = self._jobs.get(identity)
         if job is None:
             key = HolderKey(*identity, self._birth_ms(folder))
-            job = _Job(key, HolderInfo(*identity, key.birth_ms, folder.job.labels))
+            info = HolderInfo(*identity, key.birth_ms, folder.job.labels)
+            ahead_ns = self._clock.wall_ns() - self._clock.boot_ns()
+            job = _Job(key, info, key.birth_ms * NS_PER_MS - ahead_ns)
             if self._scanned_ns is not None:
                 job.usage_us = 0  # born while watched: all it has spent is since the last look
             self._jobs[identity] = job
         job.folders[folder.path] = folder
+
+    def _bury(self, job: _Job) -> None:
+        self._ended[job.key] = self._clock.boot_ns()
+        while len(self._ended) > _MOST_ENDED:
+            del self._ended[next(iter(self._ended))]
 
     def _birth_ms(self, folder: Folder) -> int:
         now_ms = self._clock.wall_ns() // NS_PER_MS

@@ -35,6 +35,12 @@ def start_ticks(procfs: Path, pid: int) -> int | None:
     return int(fields[19]) if len(fields) > 19 and fields[19].isdecimal() else None
 
 
+def parent(procfs: Path, pid: int) -> int | None:
+    """Return the id of a process's parent; None if the process is gone."""
+    fields = (read(procfs / str(pid) / "stat") or "").rpartition(")")[2].split()
+    return int(fields[1]) if len(fields) > 1 and fields[1].isdecimal() else None
+
+
 def start_wall_ms(ticks: int, clock: Clock) -> int:
     """Return a process's start in UTC milliseconds, by the wall clock as it stands now."""
     started_ns = ticks * NS_PER_S // os.sysconf("SC_CLK_TCK")

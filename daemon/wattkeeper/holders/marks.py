@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from wattkeeper.holders import gpus
 from wattkeeper.holders.paths import SLURM
 from wattkeeper.model.clock import NS_PER_MS
 from wattkeeper.model.holder import MAX_LABEL
@@ -108,10 +109,10 @@ def from_environment(
 
 
 def _indices(text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not all(part.isdecimal() and int(part) < 4096 for part in parts):
-        raise ValueError(f"SLURM_JOB_GPUS is {text[:80]!r}: expected indices such as 0,1,2")
-    return tuple(sorted({int(part) for part in parts}))
+    try:
+        return gpus.indices(text)
+    except ValueError as error:
+        raise ValueError(f"SLURM_JOB_GPUS: {error}") from error
 
 
 def write(spool: Path, mark: Mark) -> Path:

@@ -43,7 +43,7 @@ class Node:
         peek: bool = False,
     ) -> None:
         path = settings.path
-        self.nvml = NvmlSource(path.sysfs, path.procfs)
+        self.nvml = NvmlSource(path.sysfs, path.procfs, gpm=settings.nvml.gpm)
         self.sources = (
             self.nvml,
             RaplSource(path.sysfs),

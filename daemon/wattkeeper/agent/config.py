@@ -3,7 +3,7 @@
 import socket
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
@@ -52,6 +52,16 @@ class SlurmSection(Section):
     )
 
 
+class NvmlSection(Section):
+    """How NVIDIA's driver is asked."""
+
+    gpm: bool = Field(
+        False,
+        description="weigh MIG instances by how busy they are (Hopper or newer); it may keep users'"
+        " profilers off the GPU, and idle GPUs from resting",
+    )
+
+
 class AgentSettings(Settings):
     """Meter this node: every GPU and CPU, and who holds it.
 
@@ -88,9 +98,14 @@ class AgentSettings(Settings):
     max_holders: int = Field(
         256, ge=1, le=4096, description="most holders that one window names; the rest is `other`"
     )
+    static_power: Literal["idle", "holders"] = Field(
+        "idle",
+        description="who pays for power at rest of what nobody reserved: nobody, or its users",
+    )
     aggregator: AggregatorSection = Field(AggregatorSection(), description="where windows go")
     path: PathSection = Field(PathSection(), description="the kernel's trees")
     journal: JournalSection = Field(JournalSection(), description="the durable list of windows")
+    nvml: NvmlSection = Field(NvmlSection(), description="how NVIDIA's driver is asked")
     slurm: SlurmSection = Field(SlurmSection(), description="how Slurm jobs are seen")
 
     @field_validator("sample_interval")

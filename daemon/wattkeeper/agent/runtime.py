@@ -23,7 +23,7 @@ from wattkeeper.model.holder import FIRST_HOLDER, HolderInfo
 from wattkeeper.model.meter import MeterSpec
 from wattkeeper.model.reading import Gauge, Reading
 from wattkeeper.model.state import Finding, State
-from wattkeeper.model.window import Record, Window
+from wattkeeper.model.window import Policy, Record, Window
 from wattkeeper.sources.base import Source
 from wattkeeper.values import milliseconds
 
@@ -97,6 +97,7 @@ class Agent:
                 milliseconds(self.settings.window),
                 milliseconds(POINT_INTERVAL),
                 self.settings.max_holders,
+                Policy[self.settings.static_power.upper()],
             ),
             self.journal.dictionary,
             Identity(self.boot, self.journal.meta.nonce),

@@ -7,11 +7,10 @@ import contextlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -195,9 +194,10 @@ def main() -> int:
     nodes = [Node("n1"), Node("n2"), Node("n3"), Node("n4", marks=False)]
     began = time.monotonic()
     with Cluster(nodes) as cluster, contextlib.suppress(KeyboardInterrupt):
+        folder = cluster.folder
         print(
             f"Slurm runs after {time.monotonic() - began:.1f} s. Its commands, from any shell:\n"
-            f"  export PATH={cluster.folder}/commands:$PATH SLURM_CONF={cluster.folder}/slurm.conf\n"
+            f"  export PATH={folder}/commands:$PATH SLURM_CONF={folder}/slurm.conf\n"
             "  sinfo; sbatch --chdir=/tmp --gpus=2 --wrap 'env | grep SLURM; sleep 60'\n"
             f"REST: curl --unix-socket {cluster.rest} http://wk/slurm/v0.0.38/jobs\n"
             "Ctrl-C ends it."

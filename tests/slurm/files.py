@@ -106,11 +106,13 @@ def prolog(folder: Path, kind: str, nodes: Sequence[Node]) -> str:
     return f"""\
 #!/bin/sh
 now() {{ read -r up rest </proc/uptime; echo "$up"; }}
+cd {folder}/log || exit
+job="$SLURM_JOB_ID ${{SLURM_JOB_GPUS:--}}"
 before=$(now)
 case $SLURMD_NODENAME in
-  {marked}) {mark} --data-dir "{folder}/agents/$SLURMD_NODENAME" || echo "$SLURM_JOB_ID" >>{folder}/log/unmarked ;;
+  {marked}) {mark} --data-dir "{folder}/agents/$SLURMD_NODENAME" || echo "$job" >>unmarked ;;
 esac
-echo "{kind} $SLURMD_NODENAME $SLURM_JOB_ID ${{SLURM_JOB_GPUS:--}} $before $(now)" >>{folder}/log/edges
+echo "{kind} $SLURMD_NODENAME $job $before $(now)" >>edges
 """
 
 

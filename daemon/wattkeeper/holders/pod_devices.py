@@ -1,0 +1,195 @@
+"""Device ids as the kubelet lists them: which GPU, and which part of it, is meant.
+
+NVIDIA's device plugin gives UUIDs, `::N` behind one that is shared in time; GKE's gives
+`nvidia0/gi1/vgpu2`; the DRA driver names devices `gpu-0`.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from wattkeeper.holders.pod_wire import ClaimedDevice, PluginDevice, PodDevices
+from wattkeeper.model.meter import MeterInfo, Partition
+
+NVIDIA_DRIVER = "gpu.nvidia.com"
+
+_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_BY_UUID = re.compile(
+    rf"(?:(?P<gpu>GPU-{_UUID})|(?P<mig>MIG-{_UUID})"
+    # Drivers before 470 named an instance by its GPU.
+    rf"|MIG-(?P<parent>GPU-{_UUID})/(?P<instance>[0-9]{{1,4}})/[0-9]{{1,4}})"
+    r"(?:::(?P<replica>[0-9]{1,9}))?"
+)
+_GKE = re.compile(
+    r"nvidia(?P<minor>[0-9]{1,4})(?:/gi(?P<instance>[0-9]{1,4}))?(?:/vgpu(?P<replica>[0-9]{1,9}))?"
+)
+_DRA = re.compile(r"gpu-(?P<number>[0-9]{1,4})(?P<slice>-mig-.+)?")
+_GPU_KIND = re.compile(r"(?:^|[./_-])(?:gpu|mig)(?![a-z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What an id says. One of `gpu`, `mig`, `minor` and `number` is set.
+
+    `gpu`, `mig`: a UUID. `minor`: N of `/dev/nvidiaN`. `number`: what NVIDIA's DRA driver counts
+    by, the minor since its API v1, the index before. `instance`: the GPU instance's id.
+    `slice`: the name of a part of the GPU whose instance is not told. `replica`: which turn of a
+    device that several take in turns, empty where one pod has it alone.
+    """
+
+    gpu: str = ""
+    mig: str = ""
+    minor: int | None = None
+    number: int | None = None
+    instance: int | None = None
+    slice: str = ""
+    replica: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuPod:
+    """What a pod was given, as far as it matters here.
+
+    `gpus` by what the kubelet calls them. `unread`: NVIDIA's that name no GPU we can tell;
+    `foreign`: other makers' GPUs. `equipped`: it was given any device at all.
+    """
+
+    namespace: str
+    name: str
+    containers: tuple[str, ...]
+    gpus: Mapping[str, Device]
+    unread: tuple[str, ...]
+    foreign: tuple[str, ...]
+    equipped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A device on its meter.
+
+    `part`: which part of the GPU, empty for all of it; `memory_ppm`, `compute_ppm`: how much that
+    is, None if not known. `replica` as in `Device`.
+    """
+
+    meter: str
+    part: str = ""
+    memory_ppm: int | None = None
+    compute_ppm: int | None = None
+    replica: str = ""
+
+
+def parse(listed: PluginDevice | ClaimedDevice) -> Device | None:
+    """Return the GPU that a listed device is, None if it is none that we know to read."""
+    if isinstance(listed, PluginDevice):
+        return parse_id(listed.id)
+    if listed.driver != NVIDIA_DRIVER:
+        return None
+    named = _DRA.fullmatch(listed.device)
+    if named:
+        return Device(number=int(named["number"]), slice=(named["slice"] or "").lstrip("-"))
+    names = (listed.device, *(name.partition("=")[2] for name in listed.cdi))
+    return next((device for device in map(parse_id, names) if device), None)
+
+
+def parse_id(text: str) -> Device | None:
+    """Return the GPU that a device plugin's id names, None if it names none."""
+    found = _BY_UUID.fullmatch(text)
+    if found:
+        instance = found["instance"]
+        return Device(
+            gpu=found["gpu"] or found["parent"] or "",
+            mig=found["mig"] or "",
+            instance=None if instance is None else int(instance),
+            replica=found["replica"] or "",
+        )
+    found = _GKE.fullmatch(text)
+    if found:
+        instance = found["instance"]
+        return Device(
+            minor=int(found["minor"]),
+            instance=None if instance is None else int(instance),
+            replica=found["replica"] or "",
+        )
+    return None
+
+
+def gpu_pod(pod: PodDevices) -> GpuPod:
+    """Pick the GPUs out of all that a pod was given; each once, whichever containers list it."""
+    gpus: dict[str, Device] = {}
+    unread: set[str] = set()
+    foreign: set[str] = set()
+    given: tuple[PluginDevice | ClaimedDevice, ...] = (*pod.devices, *pod.claimed)
+    for listed in given:
+        device = parse(listed)
+        kind = listed.resource if isinstance(listed, PluginDevice) else listed.driver
+        if device is not None:
+            gpus[_called(listed)] = device
+        elif _GPU_KIND.search(kind):
+            (unread if "nvidia" in kind else foreign).add(_called(listed))
+    return GpuPod(
+        pod.namespace,
+        pod.name,
+        pod.containers,
+        gpus,
+        tuple(sorted(unread)),
+        tuple(sorted(foreign)),
+        bool(given),
+    )
+
+
+def _called(listed: PluginDevice | ClaimedDevice) -> str:
+    if isinstance(listed, PluginDevice):
+        return f"{listed.resource} {listed.id}"
+    return f"{listed.driver} {listed.device}"
+
+
+class GpuMap:
+    """The GPUs of this node by every name that a device id can have.
+
+    `meters`: those of the GPUs, with the labels `gpu` (index by PCI address) and `minor`.
+    `partitions`: MIG instances by UUID.
+    """
+
+    def __init__(self, meters: Iterable[MeterInfo], partitions: Mapping[str, Partition]) -> None:
+        infos = list(meters)
+        self._partitions = partitions
+        self._by_minor = {int(i.labels["minor"]): i.name for i in infos if "minor" in i.labels}
+        self._by_index = {int(i.labels["gpu"]): i.name for i in infos if "gpu" in i.labels}
+
+    def hold(self, device: Device) -> Hold | None:
+        """Return the device on its meter, None where it is not certain which one that is."""
+        if device.mig:
+            partition = self._partitions.get(device.mig)
+            return _in_part(partition, device.replica) if partition else None
+        meter = f"gpu/{device.gpu}" if device.gpu else self._numbered(device)
+        if meter is None:
+            return None
+        if device.instance is not None:
+            here = (p for p in self._partitions.values() if p.meter == meter)
+            partition = next((p for p in here if p.instance == device.instance), None)
+            return _in_part(partition, device.replica) if partition else None
+        if device.slice:
+            return self._some_slice(meter, device)
+        return Hold(meter, replica=device.replica)
+
+    def _numbered(self, device: Device) -> str | None:
+        if device.minor is not None:
+            return self._by_minor.get(device.minor)
+        if device.number is None:
+            return None
+        # Minor or index, by the driver's version: certain only where both are one GPU.
+        meter = self._by_minor.get(device.number)
+        return meter if meter == self._by_index.get(device.number) else None
+
+    def _some_slice(self, meter: str, device: Device) -> Hold:
+        """A slice is named by its place on the GPU; its size is known if they all have one."""
+        here = [p for p in self._partitions.values() if p.meter == meter]
+        sizes = {(p.memory_ppm, p.compute_ppm) for p in here}
+        memory_ppm, compute_ppm = sizes.pop() if len(sizes) == 1 else (None, None)
+        return Hold(meter, device.slice, memory_ppm, compute_ppm)
+
+
+def _in_part(partition: Partition, replica: str) -> Hold:
+    return Hold(
+        partition.meter, partition.uuid, partition.memory_ppm, partition.compute_ppm, replica
+    )

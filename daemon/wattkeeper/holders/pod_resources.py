@@ -1,0 +1,223 @@
+"""Holders by the kubelet's word: which pod was given which GPU, kernel or no kernel."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from wattkeeper.holders.base import Claim, HolderKey
+from wattkeeper.holders.paths import KUBERNETES
+from wattkeeper.holders.pod_answers import DeniedError
+from wattkeeper.holders.pod_claims import claims
+from wattkeeper.holders.pod_devices import GpuMap, GpuPod, Hold
+from wattkeeper.holders.pod_listing import PodListing
+from wattkeeper.holders.pod_names import PodName, PodNames
+from wattkeeper.model.clock import NS_PER_MS, NS_PER_S, Clock
+from wattkeeper.model.holder import MAX_LABEL, HolderInfo
+from wattkeeper.model.meter import MeterInfo, Partition
+from wattkeeper.model.state import Finding, State
+
+_YOUNG_NS: Final = 5 * NS_PER_S
+"""How long a new pod is asked for at every look: DRA tells its devices once it is prepared."""
+_FIX_NAMES = "mount the host's /var/log/pods and set kubernetes.pod_logs"
+_FIX_UNREAD = "compare with `nvidia-smi -L`; after a MIG change restart the device plugin"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """What the rest of the agent knows of this node. Each is called at every look, without I/O.
+
+    `pods`: births (UTC ms) by UID of the pods that have a cgroup, None while cgroups cannot be
+    seen. `gpus`: the meters of the GPUs. `partitions`: MIG instances by UUID.
+    """
+
+    pods: Callable[[], Mapping[str, int] | None]
+    gpus: Callable[[], Sequence[MeterInfo]]
+    partitions: Callable[[], Mapping[str, Partition]]
+
+
+@dataclass(slots=True)
+class _Look:
+    """What one look made of the listing. `unread`, `foreign`: devices that nothing is booked by."""
+
+    held: dict[HolderKey, set[Hold]] = field(default_factory=dict)
+    infos: dict[HolderKey, HolderInfo] = field(default_factory=dict)
+    unread: Counter[str] = field(default_factory=Counter)
+    foreign: Counter[str] = field(default_factory=Counter)
+
+    def take(self, key: HolderKey, pod: GpuPod, gpus: GpuMap) -> None:
+        """Add a living pod."""
+        holds = {called: gpus.hold(device) for called, device in pod.gpus.items()}
+        sure = {hold for hold in holds.values() if hold is not None}
+        self.unread.update(called for called, hold in holds.items() if hold is None)
+        self.unread.update(pod.unread)
+        self.foreign.update(pod.foreign)
+        if sure:
+            self.held.setdefault(key, set()).update(sure)
+        labels = _labels(key, pod)
+        # Without a UID it is another holder than its cgroup, worth having for a GPU only.
+        if sure or "pod_uid" in labels:
+            self.infos[key] = HolderInfo(key.manager, key.raw_id, key.birth_ms, labels)
+
+
+class PodResources:
+    """Claims on GPUs from a pod's birth to the end of its cgroup; each `allocated`.
+
+    `socket` is the kubelet's `kubelet.sock`, `pod_logs` the folder of its pods' logs. The kubelet
+    also lists pods that have ended: a claim ends with the pod's cgroup. Where the folder of logs
+    cannot be read, a pod is the holder `<namespace>/<name>` instead of its UID, born when first
+    seen; `remembered` is what `remember()` gave before a restart.
+    """
+
+    name = "pod-resources"
+
+    def __init__(
+        self,
+        socket: Path,
+        pod_logs: Path,
+        view: NodeView,
+        clock: Clock,
+        remembered: Mapping[str, int] | None = None,
+    ) -> None:
+        self._view = view
+        self._clock = clock
+        self._listing = PodListing(socket, clock)
+        self._names = PodNames(pod_logs)
+        self._seen_ns: dict[str, int] = {}
+        self._sighted_ms: dict[str, int] = dict(remembered or {})
+        self._seen = _Look()
+        self._claims: dict[str, tuple[Claim, ...]] = {}
+
+    async def look(self) -> None:
+        """Ask the kubelet if it is time or pods have come; see which of its pods live."""
+        alive = self._view.pods()
+        if alive is not None and any(self._names.name(uid) is None for uid in alive):
+            await asyncio.to_thread(self._names.scan)
+        await self._listing.refresh(self._young(alive))
+        if alive is None and any(not self._names.uids(_name(p)) for p in self._listing.pods):
+            await asyncio.to_thread(self._names.scan)
+        self._seen = self._judge(alive)
+        self._claims = claims(self._seen.held)
+
+    def claims(self) -> Mapping[str, Sequence[Claim]]:
+        """Return the claims by meter, as of the last look."""
+        return self._claims
+
+    def infos(self) -> Mapping[HolderKey, HolderInfo]:
+        """Return every listed pod that lives, also those without a GPU, with its name."""
+        return self._seen.infos
+
+    def remember(self) -> dict[str, int]:
+        """Return, ready for JSON, the births of the pods whose UID is not known."""
+        return dict(self._sighted_ms)
+
+    def findings(self) -> Sequence[Finding]:
+        """Return how the kubelet answers, and what of it could not be used."""
+        found = [self._own_finding()]
+        if self._names.trouble and self._seen.held:
+            detail = f"{self._names.trouble}: pods are known by name only, not by UID"
+            found.append(Finding("pod-resources/names", State.FAILING, detail, _FIX_NAMES))
+        if self._seen.unread:
+            detail = f"not certain which GPU these are: {_counted(self._seen.unread)}"
+            found.append(Finding("pod-resources/devices", State.FAILING, detail, _FIX_UNREAD))
+        if self._seen.foreign:
+            detail = f"held by pods, but not metered by pod: {_counted(self._seen.foreign)}"
+            found.append(Finding("pod-resources/others", State.ABSENT, detail))
+        allocatable = self._allocatable()
+        if allocatable:
+            found.append(Finding("pod-resources/allocatable", State.OK, allocatable))
+        return found
+
+    async def close(self) -> None:
+        """Give up on a question that is still open."""
+        await self._listing.close()
+
+    def _young(self, alive: Mapping[str, int] | None) -> list[PodName | None]:
+        """Return the names of the pods that have just come and are not known to hold a device."""
+        now_ns = self._clock.boot_ns()
+        self._seen_ns = {uid: self._seen_ns.get(uid, now_ns) for uid in alive or ()}
+        settled = {_name(pod) for pod in self._listing.pods if pod.equipped}
+        young = [uid for uid, seen_ns in self._seen_ns.items() if now_ns - seen_ns < _YOUNG_NS]
+        names = [self._names.name(uid) for uid in young]
+        return [name for name in names if name is None or name not in settled]
+
+    def _judge(self, alive: Mapping[str, int] | None) -> _Look:
+        look = _Look()
+        gpus = GpuMap(self._view.gpus(), self._view.partitions())
+        listed = set()
+        for pod in self._listing.pods:
+            key = self._key(pod, alive)
+            if key is not None:
+                look.take(key, pod, gpus)
+                listed.add(key.raw_id)
+        if listed:
+            self._sighted_ms = {k: ms for k, ms in self._sighted_ms.items() if k in listed}
+        return look
+
+    def _key(self, pod: GpuPod, alive: Mapping[str, int] | None) -> HolderKey | None:
+        """Return whose devices these are, None if the pod has ended or has no cgroup yet."""
+        uids = self._names.uids(_name(pod))
+        if alive is not None:
+            living = [uid for uid in uids if uid in alive]
+            if living:
+                # A pod of a StatefulSet comes back under its name: the newest has the devices.
+                uid = max(living, key=lambda known: (alive[known], known))
+                return HolderKey(KUBERNETES, uid, alive[uid])
+            if uids or not self._names.trouble:
+                return None
+        elif len(uids) == 1:
+            return self._sighted(uids[0])
+        return self._sighted(f"{pod.namespace}/{pod.name}")
+
+    def _sighted(self, raw_id: str) -> HolderKey:
+        """Return the key of a pod without a cgroup to be seen: born when it was first listed."""
+        birth_ms = self._sighted_ms.setdefault(raw_id, self._clock.wall_ns() // NS_PER_MS)
+        return HolderKey(KUBERNETES, raw_id, birth_ms)
+
+    def _own_finding(self) -> Finding:
+        listing, trouble = self._listing, self._listing.trouble
+        listed = f"{len(self._seen.infos)} pods, {len(self._seen.held)} of them with GPUs"
+        if trouble is None:
+            if listing.listed_ns is None:
+                return Finding(self.name, State.STALE, "asked the kubelet, no answer yet")
+            return Finding(self.name, State.OK, listed)
+        if listing.pods and not isinstance(trouble, DeniedError):
+            detail = f"{trouble}; as of {listing.age_ns() // NS_PER_S} s ago {listed}"
+            return Finding(self.name, State.STALE, detail, trouble.fix)
+        return Finding(self.name, trouble.state, str(trouble), trouble.fix)
+
+    def _allocatable(self) -> str:
+        """Say which GPUs pods may be given, and which of them nobody holds."""
+        offered = self._listing.allocatable
+        if not offered:
+            return ""
+        given = {called.partition(" ")[2] for pod in self._listing.pods for called in pod.gpus}
+        free = sorted(offered - given)
+        detail = f"{len(offered)} GPU devices allocatable, {len(free)} of them free"
+        return f"{detail}: {_some(free)}" if free else detail
+
+
+def _name(pod: GpuPod) -> PodName:
+    return pod.namespace, pod.name
+
+
+def _labels(key: HolderKey, pod: GpuPod) -> dict[str, str]:
+    labels = {
+        "namespace": pod.namespace[:MAX_LABEL],
+        "name": pod.name[:MAX_LABEL],
+        "containers": ",".join(pod.containers)[:MAX_LABEL],
+    }
+    if "/" not in key.raw_id:
+        labels["pod_uid"] = key.raw_id
+    return labels
+
+
+def _counted(counts: Counter[str]) -> str:
+    return _some([f"{name} ({n} pods)" if n > 1 else name for name, n in sorted(counts.items())])
+
+
+def _some(words: Sequence[str]) -> str:
+    more = f" and {len(words) - 4} more" if len(words) > 4 else ""
+    return ", ".join(word[:100] for word in words[:4]) + more

@@ -1,0 +1,1 @@
+"""A kubelet's pod-resources service, spoken by gRPC's own implementation."""

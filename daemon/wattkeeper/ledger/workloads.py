@@ -1,57 +1,199 @@
 """The scheduler's word: holder -> workload is a map that changes; postings never do."""
 
+import time
+from collections.abc import Iterable, Sequence
+
 import sqlalchemy as sa
 
-from wattkeeper.ledger import schema
-from wattkeeper.ledger.runs import NAMES, WORDS, Key, Run, Runs
+from wattkeeper.ledger import inventory, labels, schema
+from wattkeeper.ledger.belonging import meant
+from wattkeeper.ledger.run_book import Key, RunBook, keys, run_of, select_runs, write
+from wattkeeper.ledger.runs import NAMES, WORDS, Run
 from wattkeeper.ledger.store import Ledger
-from wattkeeper.model.holder import MAX_LABEL
 from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
 
-_FOREVER_MS = 1 << 60
+ENDED = "ENDED"
+"""State of a run that is over, as far as anybody can tell; its scheduler did not say how."""
+
+_CHUNK = 500
 
 
-def record_knowledge(ledger: Ledger, scheduler: str, knowledge: Knowledge) -> None:
+def record_knowledge(
+    ledger: Ledger, scheduler: str, knowledge: Knowledge, *, now_ms: int | None = None
+) -> None:
     """Take a scheduler's word, in one transaction. It replaces what holders' labels said.
 
-    `scheduler`: its name, under which its grants and its inventory stand.
+    `scheduler`: its name, under which its grants and its inventory stand. `now_ms`: when it was
+    asked (UTC), where the answer itself does not say; the machine's clock by default.
 
-    A run is found again by its manager, raw id and life; one that no holder was seen of yet is
-    made, and holders that come late find it.
+    A run is found again by its ids, its restart count and its start; one that no holder was seen
+    of yet is made, and holders that come late find it. Holders that were thought to be one run
+    move where the answer shows that they are two. An answer that changes nothing writes nothing.
 
     Raises:
         LedgerError: the database does not take it.
 
     """
-    workloads = knowledge.workloads
-    if not workloads:
+    if not knowledge.workloads and knowledge.nodes is None and knowledge.granted_ms is None:
         return
+    asked_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     with ledger.writing() as connection:
-        runs = Runs.load(connection, (_key(info) for info in workloads))
-        for info in workloads:
-            _record(runs, info)
-        runs.save()
+        _Answer(connection, scheduler, knowledge).record()
+        if knowledge.nodes is not None:
+            at_ms = asked_ms if knowledge.granted_ms is None else knowledge.granted_ms
+            inventory.record(connection, scheduler, knowledge.nodes, at_ms)
 
 
 def erase_identity(ledger: Ledger, user: str) -> int:
-    """Forget a user's name and the names of their jobs; figures stay. Returns how many."""
-    identity = schema.identity
+    """Forget a user's name, the names of their jobs, and labels that tell of them; figures stay.
+
+    Labels that go: comments, and whatever contains the user's name. What the schedulers say of
+    these runs later brings no name back. Returns how many runs it was.
+
+    Raises:
+        LedgerError: the database does not take it.
+
+    """
+    if not user:
+        return 0
+    identity, label = schema.identity, schema.label
     with ledger.writing() as connection:
-        change = sa.update(identity).where(identity.c.user == user).values(user="", name="")
-        return connection.execute(change).rowcount
+        mine = sa.select(identity.c.workload).where(identity.c.user == user)
+        ids = list(connection.scalars(mine))
+        personal = sa.or_(
+            label.c.key.in_(labels.PERSONAL),
+            sa.func.lower(label.c.value).contains(user.lower(), autoescape=True),
+        )
+        for begin in range(0, len(ids), _CHUNK):
+            some = ids[begin : begin + _CHUNK]
+            connection.execute(sa.delete(label).where(label.c.workload.in_(some), personal))
+            nameless = sa.update(identity).where(identity.c.workload.in_(some))
+            connection.execute(nameless.values(user="", name="", erased=1))
+    return len(ids)
 
 
-def _key(info: WorkloadInfo) -> Key:
-    return info.cluster[:MAX_LABEL], info.manager[:MAX_LABEL], info.raw_id[:MAX_LABEL]
+class _Answer:
+    """One answer of a scheduler on its way into the books. `ids`: the run of each workload."""
+
+    def __init__(self, connection: sa.Connection, scheduler: str, knowledge: Knowledge) -> None:
+        self._connection = connection
+        self._scheduler = scheduler
+        self._workloads = knowledge.workloads
+        self._granted_ms = knowledge.granted_ms
+        self.ids = [0] * len(knowledge.workloads)
+
+    def record(self) -> None:
+        """Write what the answer changes.
+
+        Most of it is said again at every poll: runs that are open and as they were need no more
+        than a look at them.
+        """
+        open_runs = self._open()
+        news = self._compare(open_runs)
+        known = set(self.ids)
+        gone = [run for run in open_runs if run.id not in known] if self._complete() else []
+        if news or gone:
+            self._tell(news, gone)
+
+    def _complete(self) -> bool:
+        return self._granted_ms is not None
+
+    def _open(self) -> list[Run]:
+        workload = schema.workload.c
+        query = select_runs().where(
+            workload.scheduler == self._scheduler, workload.end_ms.is_(None)
+        )
+        runs = [run_of(row) for row in self._connection.execute(query)]
+        labels.read(self._connection, runs)
+        return runs
+
+    def _compare(self, open_runs: Sequence[Run]) -> list[int]:
+        """Return which workloads are news; of the others only words may have changed."""
+        by_key: dict[Key, list[Run]] = {}
+        for one in open_runs:
+            by_key.setdefault((one.cluster, one.manager, one.raw_id), []).append(one)
+        news, said = [], []
+        for number, info in enumerate(self._workloads):
+            run = meant(by_key.get(_keys(info)[0], ()), info)
+            if run is None:
+                news.append(number)
+                continue
+            before = _place(run)
+            self._say(run, info)
+            self.ids[number] = run.id
+            if _place(run) != before:
+                news.append(number)
+            elif run.changed or run.relabelled:
+                said.append(run)
+        write(self._connection, said)
+        return news
+
+    def _tell(self, news: Sequence[int], gone: Sequence[Run]) -> None:
+        """Take runs that began, ended or changed their ids, and map their holders anew."""
+        of_gone = {run.id: keys(run.cluster, run.manager, run.raw_id, run.other_id) for run in gone}
+        of_news = {number: _keys(self._workloads[number]) for number in news}
+        book = RunBook.load(self._connection, [*of_news.values(), *of_gone.values()])
+        told: dict[int, Run] = {}
+        heard: set[int] = set()
+        for number in sorted(news, key=lambda number: self._workloads[number].start_ms or 0):
+            info = self._workloads[number]
+            ids = of_news[number]
+            group = book.group(ids)
+            known = meant(group.told, info)
+            run = group.new(ids[0][2], self._scheduler) if known is None else known
+            self._say(run, info)
+            told[number] = run
+            heard.add(run.id)
+        for gone_id, gone_ids in of_gone.items():
+            for run in book.group(gone_ids).runs:
+                if run.id == gone_id and gone_id not in heard:
+                    self._end(run, self._granted_ms)
+        for group in book.distinct():
+            self._close_earlier(group.told)
+        book.settle(book.distinct())
+        book.save()
+        for number, run in told.items():
+            self.ids[number] = run.id
+
+    def _say(self, run: Run, info: WorkloadInfo) -> None:
+        words = {name: labels.clean(getattr(info, name)) for name in (*WORDS, *NAMES)}
+        run.say(words, replace=True)
+        run.put(
+            raw_id=labels.clean(info.raw_id),
+            other_id=labels.clean(info.other_id) or run.other_id,
+            token=_token(run.token, labels.clean(info.run)),
+            scheduler=self._scheduler,
+            start_ms=run.start_ms if info.start_ms is None else info.start_ms,
+            end_ms=info.end_ms,
+        )
+        if info.labels:
+            run.label(labels.bounded(info.labels))
+
+    def _close_earlier(self, runs: Iterable[Run]) -> None:
+        """End runs that nobody saw ending where the next one of the same id began."""
+        next_ms: dict[str, int] = {}
+        for run in sorted(runs, key=lambda run: (run.start_ms or 0, run.id), reverse=True):
+            if run.end_ms is None:
+                self._end(run, next_ms.get(run.raw_id))
+            if run.start_ms is not None:
+                next_ms[run.raw_id] = run.start_ms
+
+    def _end(self, run: Run, at_ms: int | None) -> None:
+        if at_ms is not None:
+            run.put(end_ms=max(at_ms, run.start_ms or at_ms))
+            run.say({"state": ENDED}, replace=True)
 
 
-def _record(runs: Runs, info: WorkloadInfo) -> None:
-    key = _key(info)
-    end_ms = _FOREVER_MS if info.end_ms is None else info.end_ms
-    run: Run = runs.find(key, info.start_ms or 0, end_ms) or runs.new(key)
-    words = {name: getattr(info, name)[:MAX_LABEL] for name in (*WORDS, *NAMES)}
-    run.say(words, replace=True)
-    start_ms = run.start_ms if info.start_ms is None else info.start_ms
-    if (run.start_ms, run.end_ms) != (start_ms, info.end_ms):
-        run.start_ms, run.end_ms = start_ms, info.end_ms
-        run.changed = True
+def _place(run: Run) -> tuple[object, ...]:
+    """Return what decides which holders are a run's."""
+    return run.raw_id, run.other_id, run.token, run.start_ms, run.end_ms
+
+
+def _token(known: str, told: str) -> str:
+    """Return what tells a run apart best: a unique id sooner than a restart count."""
+    return known if not told or (told.isdecimal() and not known.isdecimal() and known) else told
+
+
+def _keys(info: WorkloadInfo) -> list[Key]:
+    ids = (labels.clean(one) for one in (info.raw_id, info.other_id))
+    return keys(labels.clean(info.cluster), labels.clean(info.manager), *ids)

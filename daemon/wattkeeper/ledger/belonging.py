@@ -1,0 +1,175 @@
+"""The rules by which a holder belongs to a run, and an answer means one. Nothing is stored here.
+
+Ids that no other run will have decide (SLUID, pod UID), then restart counts and starts that both
+sides know, then the scheduler's times. Only where no scheduler has spoken do lives that touch.
+What comes out depends on what is known alone, never on the order in which it became known.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from wattkeeper.ledger.runs import SAME_START_MS, TOUCH_MS, Held, Run, counts_differ
+from wattkeeper.schedulers.base import WorkloadInfo
+
+CLOCKS_MS = 2_000
+"""Clocks of nodes and schedulers differ by so much without being wrong."""
+_MOVED_MS = 3_600_000
+"""Slurm moves a start to when the nodes that it had to power up were ready."""
+_ALWAYS = 1 << 61
+
+
+def meant(runs: Sequence[Run], info: WorkloadInfo) -> Run | None:
+    """Return which of a scheduler's runs an answer is about, None if it is about another one."""
+    fitting = []
+    for run in runs:
+        if _is_same(run, info):
+            return run
+        ids_differ = run.other_id and info.other_id and run.other_id != info.other_id
+        differ = ids_differ or counts_differ(run.token, info.run)
+        if run.raw_id == info.raw_id and not differ:
+            fitting.append(run)
+    fitting.sort(key=lambda run: (run.start_ms or 0, run.id))
+    return next((run for run in reversed(fitting) if _may_start(run, info)), None)
+
+
+def _is_same(run: Run, info: WorkloadInfo) -> bool:
+    if info.other_id and run.other_id == info.other_id:
+        return True
+    return bool(info.run) and not info.run.isdecimal() and run.token == info.run
+
+
+def _may_start(run: Run, info: WorkloadInfo) -> bool:
+    if run.start_ms is None or info.start_ms is None:
+        return True
+    late_ms = info.start_ms - run.start_ms
+    if abs(late_ms) < SAME_START_MS:
+        return True
+    same = run.token == info.run and run.token.isdecimal()
+    return same and run.end_ms is None and 0 < late_ms < _MOVED_MS
+
+
+@dataclass(slots=True)
+class Cluster:
+    """Holders that are one run as far as anybody can tell without a scheduler."""
+
+    holders: list[Held] = field(default_factory=list)
+    end_ms: int = 0
+    uniques: set[str] = field(default_factory=set)
+    starts: set[int] = field(default_factory=set)
+    tokens: set[str] = field(default_factory=set)
+
+    def takes(self, held: Held) -> bool:
+        """Tell whether a holder that was born later may be of this run."""
+        if held.unique and held.unique in self.uniques:
+            return True
+        if held.unique and self.uniques:
+            return False
+        if any(counts_differ(token, held.token) for token in self.tokens):
+            return False
+        start = held.start_ms
+        if start is not None and any(abs(start - own) >= SAME_START_MS for own in self.starts):
+            return False
+        return held.birth_ms <= self.end_ms + TOUCH_MS
+
+    def add(self, held: Held) -> None:
+        """Take a holder in."""
+        self.holders.append(held)
+        self.end_ms = max(self.end_ms, held.birth_ms, held.seen_ms)
+        self.uniques |= {held.unique} - {""}
+        self.tokens |= {held.token} - {""}
+        if held.start_ms is not None:
+            self.starts.add(held.start_ms)
+
+
+def gather(holders: Iterable[Held]) -> list[Cluster]:
+    """Put holders of one id together whose lives touch, and nothing says that they are two."""
+    clusters: list[Cluster] = []
+    for held in sorted(holders, key=lambda held: (held.birth_ms, held.id)):
+        fit = next((one for one in reversed(clusters) if one.takes(held)), None)
+        if fit is None:
+            fit = Cluster()
+            clusters.append(fit)
+        fit.add(held)
+    return clusters
+
+
+def assign(runs: Sequence[Run], holders: Sequence[Held]) -> dict[int, Run]:
+    """Return, by holder, the run of the scheduler's to which it belongs; others are left out."""
+    lives = _lives(runs)
+    found: dict[int, Run] = {}
+    homes: set[tuple[int, int]] = set()
+    rest: list[tuple[Held, list[_Life]]] = []
+    for held in holders:
+        fitting = [life for life in lives if life.fits(held)]
+        if held.unique:
+            fitting = [life for life in fitting if life.run.unique == held.unique] or fitting
+        started = [life for life in fitting if life.started_with(held)]
+        around = [life for life in started or fitting if life.distance_ms(held) <= CLOCKS_MS]
+        if around:
+            own = max(around, key=lambda life: (life.overlap_ms(held), life.start_ms))
+            found[held.id] = own.run
+            homes.add((id(own.run), held.node))
+        elif fitting:
+            rest.append((held, started or fitting))
+    for held, fitting in rest:
+        nearest = min(fitting, key=lambda life: life.distance_ms(held))
+        # A run is on a node once: what is born there after its end is another one.
+        other = (id(nearest.run), held.node) in homes or nearest.distance_ms(held) > TOUCH_MS
+        if nearest.started_with(held) or nearest.is_same(held) or not other:
+            found[held.id] = nearest.run
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Life:
+    run: Run
+    start_ms: int
+    end_ms: int
+
+    def fits(self, held: Held) -> bool:
+        """Tell whether the ids agree, and nothing else that both know says no."""
+        run, ids = self.run, {held.raw_id, held.other_id} - {""}
+        if run.raw_id not in ids and run.other_id not in ids:
+            return False
+        if held.unique and run.unique and held.unique != run.unique:
+            return False
+        if counts_differ(run.token, held.token) and not self.is_same(held):
+            return False
+        if run.start_ms is None or held.start_ms is None or self.is_same(held):
+            return True
+        # A start that was moved, by powering nodes up, is still inside the life.
+        moved = self.distance_ms(held) <= CLOCKS_MS
+        return moved or self.started_with(held)
+
+    def is_same(self, held: Held) -> bool:
+        """Tell whether both have the id that no other run has."""
+        return bool(held.unique) and held.unique == self.run.unique
+
+    def started_with(self, held: Held) -> bool:
+        """Tell whether the node was told the very start of this run."""
+        if self.run.start_ms is None or held.start_ms is None:
+            return False
+        return abs(self.run.start_ms - held.start_ms) < SAME_START_MS
+
+    def distance_ms(self, held: Held) -> int:
+        """Return by how much the holder was born outside of this life, 0 if inside."""
+        return max(self.start_ms - held.birth_ms, held.birth_ms - self.end_ms, 0)
+
+    def overlap_ms(self, held: Held) -> int:
+        """Return how much of the holder's life lies in this one."""
+        return max(0, min(held.seen_ms, self.end_ms) - max(held.birth_ms, self.start_ms))
+
+
+def _lives(runs: Sequence[Run]) -> list[_Life]:
+    """Return from when to when each run lived; one that nobody saw ending did at the next start."""
+    ordered = sorted(runs, key=lambda run: (run.start_ms or 0, run.id), reverse=True)
+    lives: list[_Life] = []
+    next_ms: dict[str, int] = {}
+    for run in ordered:
+        start_ms = -_ALWAYS if run.start_ms is None else run.start_ms
+        last_ms = next_ms.get(run.raw_id, _ALWAYS)
+        end_ms = last_ms if run.end_ms is None else min(run.end_ms, max(last_ms, start_ms))
+        lives.append(_Life(run, start_ms, max(start_ms, end_ms)))
+        if run.start_ms is not None:
+            next_ms[run.raw_id] = run.start_ms
+    return lives

@@ -30,6 +30,8 @@ from wattkeeper.model.window import (
 _PJ_PER_UJ = 1_000_000
 _REST_PERCENT = 15
 """Of its power limit a GPU draws no more than this at rest: A100 50 of 400 W, H100 70 of 700 W."""
+_ALIKE_PERCENT = 125
+"""Of the least of its kind: GPUs of one model rest within a few watts of each other."""
 _LEARN_NS = 5_000_000_000
 """A window with less metered time says nothing about the power at rest."""
 
@@ -134,8 +136,9 @@ class Book:
     """One meter's windows.
 
     `timeline` says who held the meter from which boot instant on, back to the last booking.
-    `offset_ms` is UTC minus boot time, `limit_mw` the most that the meter can draw. Finished
-    records gather in `out`; whoever journals them empties it.
+    `offset_ms` is UTC minus boot time, `limit_mw` the most that the meter can draw, `kind_rest_mw`
+    the least that meters of its kind on the node draw at rest. Finished records gather in `out`;
+    whoever journals them empties it.
     """
 
     component: Component
@@ -144,6 +147,7 @@ class Book:
     state: BookState
     offset_ms: int = 0
     limit_mw: int | None = None
+    kind_rest_mw: int | None = None
     timeline: list[tuple[int, Claims]] = field(default_factory=list)
     out: list[Record] = field(default_factory=list)
 
@@ -230,11 +234,19 @@ class Book:
 
     @property
     def _rest_mw(self) -> int:
-        """Power at rest as far as it is known: a GPU that never rested has only been seen busy."""
-        seen_mw = self.state.rest_mw or 0
-        if self.component is not Component.GPU or self.limit_mw is None:
-            return seen_mw
-        return min(seen_mw, self.limit_mw * _REST_PERCENT // 100)
+        """Power at rest as far as it is known: a GPU that never rested has only been seen busy.
+
+        Then the least of its kind goes, and if none of them rested, a part of its power limit.
+        """
+        rest_mw = self.state.rest_mw or 0
+        if self.component is not Component.GPU:
+            return rest_mw
+        kind_mw = self.kind_rest_mw
+        if kind_mw is not None and (not rest_mw or rest_mw * 100 > kind_mw * _ALIKE_PERCENT):
+            rest_mw = kind_mw
+        if self.limit_mw is None:
+            return rest_mw
+        return min(rest_mw, self.limit_mw * _REST_PERCENT // 100)
 
     def _pieces(self, from_ns: int, to_ns: int) -> list[tuple[int, Claims]]:
         """Return (length in ns, claims) over the interval; the lengths sum to it."""

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from wattkeeper.holders.base import Claim
+from wattkeeper.holders.base import Claim, HolderEdge
 from wattkeeper.metering.book import Book, BookState, Claims, Ruling
+from wattkeeper.metering.changes import changes
 from wattkeeper.metering.counter import Advance, Break, Counter, Identity, begin
 from wattkeeper.metering.dictionary import Dictionary
 from wattkeeper.model.clock import NS_PER_MS
@@ -71,24 +72,30 @@ class Sampler:
         claims: Mapping[str, Sequence[Claim]],
         boot_ns: int,
         wall_ns: int,
+        edges: Sequence[HolderEdge] = (),
     ) -> None:
         """Book what the readings tell.
 
         `claims` say who holds what from now on (and, for CPU time, who used it since the last
-        step). Component meters come before host meters, whose overhead is what is left.
+        step); `edges` when holders really came and went since then. Component meters come before host meters, whose overhead is what is left.
         """
         self._keep_time(boot_ns, wall_ns)
+        self._tell_rest()
         known = {spec.info.name: spec for spec in specs}
         readings = sorted(readings, key=lambda r: _is_host(known.get(r.meter)))
+        instants = {reading.meter: reading.boot_ns for reading in readings}
+        for name, metered in self.metered.items():
+            here = [edge for edge in edges if name in edge.meters]
+            if here and metered.reading is not None:
+                self._change_hands(metered, here, claims, instants.get(name, boot_ns))
         for reading in readings:
             spec = known.get(reading.meter)
             if spec is not None:
                 self._read(self._meter(spec), reading, claims)
-        answered = {reading.meter: reading.boot_ns for reading in readings}
         for name, metered in self.metered.items():
-            metered.live = name in answered
+            metered.live = name in instants
             if metered.reading is not None:
-                self._note_holders(metered, claims, answered.get(name, boot_ns))
+                self._note_holders(metered, claims, instants.get(name, boot_ns))
 
     def take(self) -> list[Record]:
         """Return the records that are done since the last call, in the order of their meters."""
@@ -111,6 +118,20 @@ class Sampler:
             for name, metered in self.metered.items()
             if metered.counter is not None and metered.counter.state.quarantine
         ]
+
+    def _tell_rest(self) -> None:
+        """Tell the books of GPUs of one model how little any of them was seen to draw."""
+        least: dict[str, int] = {}
+        gpus = [
+            (metered.book, metered.spec.info.labels.get("model", ""))
+            for metered in self.metered.values()
+            if metered.spec.info.component is Component.GPU
+        ]
+        for book, model in gpus:
+            if model and book.state.rest_mw is not None:
+                least[model] = min(book.state.rest_mw, least.get(model, book.state.rest_mw))
+        for book, model in gpus:
+            book.kind_rest_mw = least.get(model)
 
     def _keep_time(self, boot_ns: int, wall_ns: int) -> None:
         offset_ms = (wall_ns - boot_ns) // NS_PER_MS
@@ -206,6 +227,22 @@ class Sampler:
             book.timeline = [(0, book.state.claims if same else None)]
         elif _by_cpu_time(metered.spec) and None not in (known for _, known in book.timeline):
             book.timeline = [(0, now)]
+
+    def _change_hands(
+        self,
+        metered: Metered,
+        edges: Sequence[HolderEdge],
+        claims: Mapping[str, Sequence[Claim]],
+        until_ns: int,
+    ) -> None:
+        """Let holders come and go when they did, as far as that is not booked yet."""
+        timeline, counter = metered.book.timeline, metered.counter
+        if counter is None or not timeline or timeline[-1][1] is None:
+            return
+        since_ns, held = timeline[-1]
+        from_ns = max(since_ns, counter.state.boot_ns)
+        now = _claims_on(metered.spec, claims)
+        timeline += changes(edges, held, now, from_ns, until_ns)
 
     def _note_holders(
         self, metered: Metered, claims: Mapping[str, Sequence[Claim]], from_ns: int

@@ -1,6 +1,7 @@
 """From what pods hold to claims: alone, a slice, or in turns."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from wattkeeper.holders.base import Claim, HolderKey
 from wattkeeper.holders.pod_devices import Hold
@@ -24,30 +25,26 @@ def claims(held: Mapping[HolderKey, Collection[Hold]]) -> dict[str, tuple[Claim,
 
 
 def _on_meter(holders: Mapping[HolderKey, set[Hold]]) -> tuple[Claim, ...]:
-    turns: dict[str, dict[HolderKey, int]] = {}
-    parts: dict[str, Hold] = {}
-    for key in sorted(holders, key=lambda k: (k.manager, k.raw_id, k.birth_ms)):
+    keys = sorted(holders, key=lambda key: (key.manager, key.raw_id, key.birth_ms))
+    turns: dict[Hold, dict[HolderKey, int]] = {}
+    taken_in_turns = False
+    for key in keys:
         for hold in holders[key]:
-            of_part = turns.setdefault(hold.part, {})
+            of_part = turns.setdefault(replace(hold, replica=""), {})
             of_part[key] = of_part.get(key, 0) + 1
-            parts[hold.part] = hold
+            taken_in_turns |= bool(hold.replica)
     memory: dict[HolderKey, int] = {}
     compute: dict[HolderKey, int] = {}
-    for part, of_part in sorted(turns.items()):
-        hold = parts[part]
-        _add(memory, of_part, hold.memory_ppm if part else _reserved(hold, of_part))
-        _add(compute, of_part, hold.compute_ppm)
+    for part, of_part in turns.items():
+        uneven = len(set(of_part.values())) > 1
+        alone = len(of_part) == 1 and not taken_in_turns
+        whole = _WHOLE_PPM if alone or uneven else None
+        _add(memory, of_part, part.memory_ppm if part.part else whole)
+        _add(compute, of_part, part.compute_ppm)
     return tuple(
         Claim(key, reserved_ppm=memory.get(key), compute_ppm=compute.get(key), allocated=True)
-        for key in sorted(holders, key=lambda k: (k.manager, k.raw_id, k.birth_ms))
+        for key in keys
     )
-
-
-def _reserved(hold: Hold, turns: Mapping[HolderKey, int]) -> int | None:
-    """Return what is reserved of a whole GPU by all that have turns on it, None if nothing is."""
-    alone = len(turns) == 1 and not hold.replica
-    uneven = len(set(turns.values())) > 1
-    return _WHOLE_PPM if alone or uneven else None
 
 
 def _add(sums: dict[HolderKey, int], turns: Mapping[HolderKey, int], ppm: int | None) -> None:

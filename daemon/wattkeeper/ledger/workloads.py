@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from wattkeeper.ledger import inventory, labels, schema
+from wattkeeper.ledger import grants, inventory, labels, schema
 from wattkeeper.ledger.belonging import meant
 from wattkeeper.ledger.run_book import Key, RunBook, keys, run_of, select_runs, write
 from wattkeeper.ledger.runs import NAMES, WORDS, Run
@@ -38,7 +38,8 @@ def record_knowledge(
         return
     asked_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     with ledger.writing() as connection:
-        _Answer(connection, scheduler, knowledge).record()
+        ids = _Answer(connection, scheduler, knowledge).record()
+        grants.record(connection, scheduler, knowledge, ids)
         if knowledge.nodes is not None:
             at_ms = asked_ms if knowledge.granted_ms is None else knowledge.granted_ms
             inventory.record(connection, scheduler, knowledge.nodes, at_ms)
@@ -73,30 +74,30 @@ def erase_identity(ledger: Ledger, user: str) -> int:
 
 
 class _Answer:
-    """One answer of a scheduler on its way into the books. `ids`: the run of each workload."""
+    """One answer of a scheduler on its way into the books."""
 
     def __init__(self, connection: sa.Connection, scheduler: str, knowledge: Knowledge) -> None:
         self._connection = connection
         self._scheduler = scheduler
         self._workloads = knowledge.workloads
         self._granted_ms = knowledge.granted_ms
-        self.ids = [0] * len(knowledge.workloads)
+        self._ids = [0] * len(knowledge.workloads)
 
-    def record(self) -> None:
-        """Write what the answer changes.
+    def record(self) -> list[int]:
+        """Write what the answer changes, and return the id of each workload's run.
 
         Most of it is said again at every poll: runs that are open and as they were need no more
         than a look at them.
         """
         open_runs = self._open()
         news = self._compare(open_runs)
-        known = set(self.ids)
-        gone = [run for run in open_runs if run.id not in known] if self._complete() else []
+        known = set(self._ids)
+        # Only where it names every running one is another one over.
+        complete = self._granted_ms is not None
+        gone = [run for run in open_runs if complete and run.id not in known]
         if news or gone:
             self._tell(news, gone)
-
-    def _complete(self) -> bool:
-        return self._granted_ms is not None
+        return self._ids
 
     def _open(self) -> list[Run]:
         workload = schema.workload.c
@@ -120,7 +121,7 @@ class _Answer:
                 continue
             before = _place(run)
             self._say(run, info)
-            self.ids[number] = run.id
+            self._ids[number] = run.id
             if _place(run) != before:
                 news.append(number)
             elif run.changed or run.relabelled:
@@ -153,7 +154,7 @@ class _Answer:
         book.settle(book.distinct())
         book.save()
         for number, run in told.items():
-            self.ids[number] = run.id
+            self._ids[number] = run.id
 
     def _say(self, run: Run, info: WorkloadInfo) -> None:
         words = {name: labels.clean(getattr(info, name)) for name in (*WORDS, *NAMES)}

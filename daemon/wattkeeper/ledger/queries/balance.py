@@ -1,6 +1,5 @@
 """Do the books balance? Points against postings, per meter, epoch and slot."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -9,6 +8,7 @@ import sqlalchemy as sa
 
 from wattkeeper.ledger import schema
 from wattkeeper.ledger.queries.doubles import differing_days
+from wattkeeper.ledger.queries.expected import MissingNode, expect
 from wattkeeper.ledger.queries.spans import Measured, measure
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.ledger.sums import parts, whole
@@ -49,9 +49,10 @@ class MeterBalance:
 class Balance:
     """The answer: whether every meter's books balance over [since_ms, until_ms), UTC.
 
-    `coverage` is covered over expected seconds, None if nothing was expected. `residual_uj` sums
-    the absolute residuals, so that errors of two meters cannot cancel. `total_uj` is the fleet's
-    energy without what host meters and component meters both see.
+    `coverage` is covered over `expected_seconds`, None if nothing was expected. What a scheduler's
+    inventory expects beyond the meters counts, and `missing_nodes` names it. `residual_uj` sums the
+    absolute residuals, so that errors of two meters cannot cancel. `total_uj` is the fleet's energy
+    without what host meters and component meters both see.
     """
 
     since_ms: int
@@ -61,6 +62,8 @@ class Balance:
     total_uj: int
     coverage: float | None
     problems: list[str]
+    expected_seconds: float = 0.0
+    missing_nodes: list[MissingNode] = field(default_factory=list)
 
     @property
     def balanced(self) -> bool:
@@ -83,9 +86,8 @@ def balance(ledger: Ledger, since_ms: int | None = None, until_ms: int | None = 
         states = list(connection.execute(_states()))
         differing = differing_days(connection, since, until) if until > since else {}
         refused = _refused(connection, since_ms, until_ms)
-    # A node whose clock is ahead books into the future, where nothing is expected of the others.
-    horizon = max((state.end_ms - max(0, state.skew_ms) for state in states), default=0)
-    asked = _Asked(ledger.slot_ms, since, until, min(until, horizon))
+        expected = expect(connection, since, until, states, _times(covered))
+    asked = _Asked(ledger.slot_ms, since, until)
     meters = []
     for state in states:
         row = asked.meter(
@@ -94,6 +96,7 @@ def balance(ledger: Ledger, since_ms: int | None = None, until_ms: int | None = 
             booked.get(state.id, {}),
             covered.get(state.id, {}),
         )
+        row.expected_seconds = expected.by_meter[state.id] / 1000
         row.problems += differing.pop(state.id, []) + refused.pop(state.id, [])
         meters.append(row)
     problems = [f"{row.node} {row.meter}: {text}" for row in meters for text in row.problems]
@@ -110,8 +113,10 @@ def balance(ledger: Ledger, since_ms: int | None = None, until_ms: int | None = 
         meters=meters,
         residual_uj=sum(row.residual_uj for row in meters),
         total_uj=sum(_fleet_uj(row) for row in meters),
-        coverage=fleet_coverage(meters),
+        coverage=expected.coverage,
         problems=problems,
+        expected_seconds=expected.expected_ms / 1000,
+        missing_nodes=expected.missing,
     )
 
 
@@ -132,12 +137,6 @@ def extent(
     return since, max(since, until)
 
 
-def fleet_coverage(meters: list[MeterBalance]) -> float | None:
-    """Covered over expected seconds of all meters, None if nothing was expected."""
-    expected = sum(row.expected_seconds for row in meters)
-    return sum(row.covered_seconds for row in meters) / expected if expected else None
-
-
 @dataclass(slots=True)
 class _Booked:
     """Postings of a meter in a slot: µJ by account (workloads together), ms held."""
@@ -152,12 +151,11 @@ class _Booked:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """The asked time; `horizon_ms`: up to where any meter is booked."""
+    """The asked time."""
 
     slot_ms: int
     since_ms: int
     until_ms: int
-    horizon_ms: int
 
     def meter(
         self,
@@ -170,7 +168,8 @@ class _Asked:
         row.problems += measured.problems
         for cell in booked.values():
             _add_accounts(row, cell.by_account)
-        self.cover(row, state, covered)
+        row.covered_seconds = sum(figures[0] for figures in covered.values()) / 1000
+        row.unmeasured_seconds = sum(figures[1] for figures in covered.values()) / 1000
         self._compare(row, state, measured, booked)
         for slot in booked.keys() | covered.keys():
             held = booked[slot].held_ms if slot in booked else 0
@@ -223,17 +222,6 @@ class _Asked:
                 f"after the point of {say(measured.at_ms)}: posted {posted_uj} µJ, "
                 f"the books end {row.open_uj} µJ after it"
             )
-
-    def cover(
-        self, row: MeterBalance, state: Any, covered: dict[int, tuple[int, int, int]]
-    ) -> None:
-        covered_ms = sum(figures[0] for figures in covered.values())
-        unmeasured_ms = sum(figures[1] for figures in covered.values())
-        row.covered_seconds = covered_ms / 1000
-        row.unmeasured_seconds = unmeasured_ms / 1000
-        if state.first_ms is not None:
-            expected_ms = max(0, self.horizon_ms - max(self.since_ms, state.first_ms))
-            row.expected_seconds = max(expected_ms, covered_ms + unmeasured_ms) / 1000
 
 
 def say(at_ms: int) -> str:
@@ -291,26 +279,12 @@ def _covered(
     return found
 
 
-def _horizon(states: Sequence[Any]) -> int:
-    """Return up to where the fleet is booked, by nodes whose clock is right if there are any.
-
-    A clock that runs ahead would make time that is still to come expected of every other meter.
-    """
-    right = [state.end_ms for state in states if not state.skew_ms]
-    return max(right or [state.end_ms for state in states], default=0)
-
-
-def expected_coverage(connection: sa.Connection, since_ms: int, until_ms: int) -> float | None:
-    """Return covered over expected time of all meters, as `balance` says it."""
-    states = list(connection.execute(_states()))
-    asked = _Asked(1, since_ms, until_ms, min(until_ms, _horizon(states)))
-    covered = _covered(connection, since_ms, until_ms)
-    rows = []
-    for state in states:
-        row = MeterBalance(state.node, state.name, state.component)
-        asked.cover(row, state, covered.get(state.id, {}))
-        rows.append(row)
-    return fleet_coverage(rows)
+def _times(covered: dict[int, dict[int, tuple[int, int, int]]]) -> dict[int, tuple[int, int]]:
+    """Return the covered and unmeasured milliseconds of each meter."""
+    return {
+        meter: (sum(cell[0] for cell in slots.values()), sum(cell[1] for cell in slots.values()))
+        for meter, slots in covered.items()
+    }
 
 
 def _states() -> "sa.Select[Any]":
@@ -318,6 +292,7 @@ def _states() -> "sa.Select[Any]":
     return (
         sa.select(
             meter.id,
+            node.cluster,
             node.name.label("node"),
             node.skew_ms,
             meter.name,

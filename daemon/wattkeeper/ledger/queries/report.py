@@ -6,7 +6,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from wattkeeper.ledger import schema
-from wattkeeper.ledger.queries.balance import expected_coverage, extent
+from wattkeeper.ledger.queries.balance import extent
+from wattkeeper.ledger.queries.expected import expected_coverage
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.ledger.sums import parts, whole
 from wattkeeper.model.grid import DAY_MS, ceil, floor

@@ -40,26 +40,6 @@ def test_job_ids_never_explode(pattern: str) -> None:
         assert len(job_ids.expand(pattern)) <= job_ids.LIMIT
 
 
-@pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [
-        ("login1", ["login1"]),
-        ("n[08-10]", ["n08", "n09", "n10"]),
-        ("r1n[1,3]-ib", ["r1n1-ib", "r1n3-ib"]),
-    ],
-)
-def test_host_lists(pattern: str, expected: list[str]) -> None:
-    """As Slurm writes them, with their leading zeros."""
-    assert expected == groups.expand(pattern)
-
-
-@pytest.mark.parametrize("pattern", ["", "n[1", "n]1", "n[a-b]", "n[5-1]", "n[1-999999]", "n[]"])
-def test_bad_host_lists(pattern: str) -> None:
-    """Each is an error that shows how one looks."""
-    with pytest.raises(ValueError, match=r"host list|range"):
-        groups.expand(pattern)
-
-
 def test_labels_by_node() -> None:
     """A node has a label of each kind that names it."""
     configured = {"rack": {"r1": ["n[1-2]"]}, "row": {"a": ["n1"]}}

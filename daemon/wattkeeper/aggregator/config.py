@@ -2,11 +2,12 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from wattkeeper.aggregator.groups import expand
+from wattkeeper.schedulers.hostlist import expand
 from wattkeeper.settings import Address, Duration, Section, Settings, data_dir
 from wattkeeper.values import format_duration, milliseconds
 
@@ -48,6 +49,109 @@ class MetricsSection(Section):
     max_jobs: int = Field(2000, ge=0, description="jobs with series of their own, at most")
 
 
+class SlurmSection(Section):
+    """A Slurm cluster: its jobs, which GPUs they were given, and its nodes."""
+
+    enabled: bool | None = Field(
+        None, description="ask Slurm; by default with rest, or where squeue and a slurm.conf are"
+    )
+    cluster: str = Field(
+        "default", max_length=128, description="name of the cluster, as its agents have it"
+    )
+    interval: Duration = Field(timedelta(seconds=30), description="time between two questions")
+    timeout: Duration = Field(
+        timedelta(seconds=60), description="how long slurmctld or slurmdbd may take to answer"
+    )
+    rest: str | None = Field(
+        None, description="slurmrestd: unix:/run/slurmrestd.sock, http://host:6820; else commands"
+    )
+    token_file: Path | None = Field(
+        None, description="token for rest, read for every question; else $SLURM_JWT"
+    )
+    user: str | None = Field(None, description="user for rest, if it is not the token's own")
+    sacct: bool = Field(
+        True, description="ask the accounts for jobs that ended while nobody looked"
+    )
+    lookback: Duration = Field(
+        timedelta(days=1), description="how far back the accounts are asked at the start"
+    )
+    bin: Path | None = Field(None, description="folder of squeue, scontrol, sinfo and sacct")
+    conf: Path | None = Field(None, description="slurm.conf, if it is not the usual one")
+    max_answer: int = Field(
+        8192, ge=1, le=1 << 20, description="MiB of JSON that an answer may have"
+    )
+
+    @field_validator("interval", "timeout")
+    @classmethod
+    def _sensible(cls, value: timedelta) -> timedelta:
+        if not 1 <= value.total_seconds() <= 3600:
+            raise ValueError("is out of range; choose between 1s and 1h")
+        return value
+
+    @field_validator("rest")
+    @classmethod
+    def _reachable(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        unix = parts.scheme == "unix" and parts.path.startswith("/") and not parts.netloc
+        tcp = parts.scheme in ("http", "https") and parts.hostname and parts.path in ("", "/")
+        if not unix and not tcp:
+            raise ValueError("is no address; write unix:/run/slurmrestd.sock or http://host:6820")
+        return value
+
+
+class KubernetesSection(Section):
+    """The cluster's pods and their owners. In a pod it needs no more than its service account."""
+
+    enabled: bool | None = Field(
+        None, description="ask Kubernetes; by default in a pod, or with url or kubeconfig"
+    )
+    cluster: str = Field(
+        "default", max_length=128, description="name of the cluster, as its agents have it"
+    )
+    interval: Duration = Field(timedelta(seconds=15), description="time between two answers")
+    url: str | None = Field(None, description="API server, like https://10.0.0.1:6443")
+    token_file: Path | None = Field(None, description="token for url, read for every request")
+    ca_file: Path | None = Field(None, description="authority of url's certificate")
+    kubeconfig: Path | None = Field(None, description="instead of url; no programs in it are run")
+    context: str | None = Field(None, description="context of the kubeconfig; its current one")
+    user: tuple[str, ...] = Field(
+        (), description="labels or annotations of pods that name a user; the first found counts"
+    )
+    account: tuple[str, ...] = Field(
+        (), description="labels or annotations that name an account; without one, the namespace"
+    )
+    labels: tuple[str, ...] = Field(
+        (), max_length=16, description="labels of pods to report by, 16 at most"
+    )
+    node_selector: str = Field(
+        "", description="label selector of the nodes that agents run on; all if empty"
+    )
+
+    @field_validator("interval")
+    @classmethod
+    def _unhurried(cls, value: timedelta) -> timedelta:
+        if not 1_000 <= milliseconds(value) <= 600_000:
+            raise ValueError("is out of range; choose between 1s and 10m")
+        return value
+
+    @field_validator("url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("https://", "http://")):
+            raise ValueError("is no address of an API server; write https://host:6443")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.url is not None and self.kubeconfig is not None:
+            raise ValueError("url and kubeconfig are both set; choose one")
+        if self.url is None and (self.token_file is not None or self.ca_file is not None):
+            raise ValueError("token_file and ca_file belong to url; set url too")
+        return self
+
+
 class AggregatorSettings(Settings):
     """Keep the fleet's books: take deliveries of agents, answer questions.
 
@@ -79,6 +183,8 @@ class AggregatorSettings(Settings):
     )
     ledger: LedgerSection = Field(LedgerSection(), description="the books")
     metrics: MetricsSection = Field(MetricsSection(), description="exported metrics")
+    slurm: SlurmSection = Field(SlurmSection(), description="jobs, their GPUs, and nodes")
+    kubernetes: KubernetesSection = Field(KubernetesSection(), description="pods and their owners")
     groups: dict[str, dict[str, tuple[str, ...]]] = Field(
         {}, description='labels of nodes: {"rack": {"r12": ["node[001-018]"]}}'
     )

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.fleet import Fleet
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.metrics import Exporter
+from wattkeeper.aggregator.polls import Polls
 from wattkeeper.aggregator.snapshot import DeliveryCounts, Looker
 from wattkeeper.aggregator.targets import Targets
 from wattkeeper.aggregator.times import rfc3339
@@ -65,6 +67,7 @@ class Aggregator:
         self.settings = settings
         self.port = host_port(settings.listen)[1]
         self._schedulers = tuple(schedulers)
+        self.polls = Polls(scheduler.name for scheduler in self._schedulers)
         self._now_ms = now_ms
         self._counts = DeliveryCounts()
         self._targets = Targets(settings.data_dir / "targets.json")
@@ -280,16 +283,19 @@ class Aggregator:
         since_ms = 0
         loop = asyncio.get_running_loop()
         while True:
-            began_ms = self._now_ms()
+            began_ms, began_s = self._now_ms(), time.monotonic()
             try:
                 found = await scheduler.ask(since_ms)
-                await loop.run_in_executor(
-                    self._writer, record_knowledge, self.ledger, scheduler.name, found
+                record = partial(
+                    record_knowledge, self.ledger, scheduler.name, found, now_ms=began_ms
                 )
+                await loop.run_in_executor(self._writer, record)
             except (OSError, LedgerError) as error:
                 self._failed(scheduler.name, error)
+                self.polls.failed(scheduler.name, str(error))
             else:
                 self._recovered(scheduler.name)
+                self.polls.answered(scheduler.name, began_ms, time.monotonic() - began_s)
                 since_ms = began_ms
             await asyncio.sleep(scheduler.interval_s)
 

@@ -110,8 +110,9 @@ async def _has_meter(settings: AgentSettings) -> bool:
 async def _serve(agent: AgentSettings, aggregator: AggregatorSettings, stop: asyncio.Event) -> None:
     """Run both; the agent ends first, so that its last windows are still taken."""
     from wattkeeper.aggregator.runtime import Aggregator
+    from wattkeeper.aggregator.schedulers import schedulers
 
-    centre = Aggregator(aggregator)
+    centre = Aggregator(aggregator, schedulers(aggregator))
     await centre.start()
     print(f"Aggregator: {centre.url}   Agent: http://{agent.listen}/metrics   (Ctrl-C ends both)")
     try:

@@ -1,0 +1,169 @@
+"""What was told of Slurm's runs before: which went on, so that one that vanished is missed."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from wattkeeper.schedulers.base import WorkloadInfo
+
+_LAG_MS = 120_000
+"""slurmdbd knows of an end within seconds; slurmctld sends it in turn, later when it is busy."""
+_GIVE_UP_MS = 600_000
+"""After this a run that nobody knows any more has ended, whatever became of it."""
+_KEEP_MS = 300_000
+
+
+class _Seen(NamedTuple):
+    """A run that went on: its life (SLUID, else restarts), and what names it."""
+
+    life: str
+    start_ms: int | None
+    job_id: str
+    sluid: str
+
+
+@dataclass(slots=True)
+class _Missing:
+    """A run that vanished from slurmctld before it was seen to end."""
+
+    raw_id: str
+    seen: _Seen
+    last_ms: int
+
+
+class Memory:
+    """The runs of one cluster, of which only names are kept: there may be 100,000."""
+
+    def __init__(self, cluster: str, manager: str) -> None:
+        self._cluster = cluster
+        self._manager = manager
+        self._running: dict[str, _Seen] = {}
+        self._missing: dict[str, list[_Missing]] = {}
+        self._told: dict[tuple[str, int | None], tuple[str, int]] = {}
+        self._last_ms = 0
+
+    @property
+    def missed_since_ms(self) -> int | None:
+        """When the first of the missing was last seen, None if none is missing."""
+        return min((each.last_ms for own in self._missing.values() for each in own), default=None)
+
+    def live(
+        self, runs: Iterable[WorkloadInfo], restarts: Iterable[int | None], asked_ms: int
+    ) -> list[WorkloadInfo]:
+        """Take slurmctld's answer of `asked_ms`; return what is to be told of it.
+
+        Those are all that go on, and those that ended or changed their word since they were told.
+        """
+        told = []
+        running: dict[str, _Seen] = {}
+        ended = set()
+        for run, restart in zip(runs, restarts, strict=True):
+            life = run.run or str(restart or 0)
+            if run.end_ms is None:
+                running[run.raw_id] = _Seen(life, run.start_ms, run.job_id, run.other_id)
+                told.append(run)
+            else:
+                ended.add((run.raw_id, life))
+                if self._tell(run, run.end_ms):
+                    told.append(run)
+        for raw_id, seen in self._running.items():
+            now = running.get(raw_id)
+            if (now is None or now.life != seen.life) and (raw_id, seen.life) not in ended:
+                self._missing.setdefault(raw_id, []).append(_Missing(raw_id, seen, self._last_ms))
+        self._keep(lambda each: (each.raw_id, each.seen.life) not in ended and _gone(running, each))
+        self._running = running
+        self._last_ms = asked_ms
+        return told
+
+    def accounts(self, runs: Iterable[WorkloadInfo]) -> Iterator[WorkloadInfo]:
+        """Take what slurmdbd says of runs that ended; yield what is to be told of it."""
+        for run in runs:
+            assert run.end_ms is not None
+            missing = self._found(run)
+            if (run.raw_id, run.start_ms) in self._told:
+                continue  # by slurmctld, whose words are nearer to what the user wrote
+            self._tell(run, run.end_ms)
+            yield run if missing is None else _without_backquotes(run)
+
+    def given_up(self, now_ms: int, accounts_ms: int | None) -> Iterator[WorkloadInfo]:
+        """Yield the end of runs that nobody knows any more: they ran when last seen.
+
+        `accounts_ms`: when slurmdbd was last asked with success; None if it never is.
+        """
+
+        def waits(missing: _Missing) -> bool:
+            if accounts_ms is None or accounts_ms >= missing.last_ms + _LAG_MS:
+                return False
+            return now_ms - missing.last_ms < _GIVE_UP_MS
+
+        yield from map(self._end, self._keep(waits))
+
+    def forget(self, before_ms: int) -> None:
+        """Forget ends that are too old to be told again."""
+        self._told = {
+            key: told for key, told in self._told.items() if told[1] >= before_ms - _KEEP_MS
+        }
+
+    def _tell(self, run: WorkloadInfo, end_ms: int) -> bool:
+        key = (run.raw_id, run.start_ms)
+        if self._told.get(key) == (run.state, end_ms):
+            return False
+        self._told[key] = (run.state, end_ms)
+        return True
+
+    def _found(self, run: WorkloadInfo) -> _Missing | None:
+        """Return which of the missing this is, and miss it no more."""
+        own = self._missing.get(run.raw_id, [])
+        for at, missing in enumerate(own):
+            if _same(missing, run):
+                del own[at]
+                return missing
+        return None
+
+    def _keep(self, wanted: Callable[[_Missing], bool]) -> list[_Missing]:
+        """Miss only those that are wanted; return the others."""
+        every = [missing for own in self._missing.values() for missing in own]
+        self._missing = {}
+        for missing in filter(wanted, every):
+            self._missing.setdefault(missing.raw_id, []).append(missing)
+        return [missing for missing in every if not wanted(missing)]
+
+    def _end(self, missing: _Missing) -> WorkloadInfo:
+        seen = missing.seen
+        return WorkloadInfo(
+            cluster=self._cluster,
+            manager=self._manager,
+            raw_id=missing.raw_id,
+            job_id=seen.job_id,
+            other_id=seen.sluid,
+            run=seen.sluid,
+            start_ms=seen.start_ms,
+            end_ms=max(missing.last_ms, seen.start_ms or 0),
+        )
+
+
+def _gone(running: dict[str, _Seen], missing: _Missing) -> bool:
+    """Tell whether a run that was missing is still not there: an answer may have had a gap."""
+    seen = running.get(missing.raw_id)
+    return seen is None or seen.life != missing.seen.life
+
+
+def _same(missing: _Missing, run: WorkloadInfo) -> bool:
+    """Tell whether a run of the accounts is one that vanished.
+
+    Only newer accounts know the SLUID; and a start may have moved while the nodes booted. But it
+    ended after it was last seen, and began before.
+    """
+    if missing.seen.sluid and run.other_id:
+        return missing.seen.sluid == run.other_id
+    began = run.start_ms is None or run.start_ms <= missing.last_ms
+    return began and run.end_ms is not None and run.end_ms >= missing.last_ms - _LAG_MS
+
+
+def _without_backquotes(run: WorkloadInfo) -> WorkloadInfo:
+    """Leave out names in which slurmdbd may have written a backquote for a quote.
+
+    What slurmctld said of them while the run was on is what the user wrote.
+    """
+    labels = {name: word for name, word in run.labels.items() if "`" not in word}
+    return replace(run, name="" if "`" in run.name else run.name, labels=labels)

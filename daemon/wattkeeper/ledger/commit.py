@@ -112,12 +112,16 @@ def _write_chain(connection: sa.Connection, pending: Pending) -> None:
     bulk.insert(connection, schema.point, "meter n epoch at_ms value_uj seal", pending.points)
     bulk.insert(connection, schema.gap, "meter from_ms to_ms uj reason", pending.gaps)
     bulk.insert(connection, schema.refused, "journal seq meter at_ms reason", pending.refused)
+    columns = "meter gpu from_ms to_ms uj method policy"
+    bulk.insert(connection, schema.idle, columns, pending.idle_rows())
     bulk.insert(connection, schema.event, "at_ms node kind detail", pending.events)
 
 
 def _write_states(connection: sa.Connection, pending: Pending) -> None:
     columns = "first_ms end_ms boot_ms uj journal epoch points resume"
     bulk.update(connection, schema.meter, columns, "id", list(pending.meters.values()))
+    labels = list(pending.labels.values())
+    bulk.update(connection, schema.meter, "source labels", "id", labels)
     columns = "seq hash meters holders epochs seen_ms"
     bulk.update(connection, schema.journal, columns, "id", list(pending.journals.values()))
     columns = "journal boot agent seen_ms skew_ms"

@@ -231,6 +231,9 @@ class Continuity:
             number = share.holder
             if number >= FIRST_HOLDER:
                 number |= base
+            elif meter.granted and number == Account.IDLE:
+                begin = start_ms + share.from_ms
+                _keep(pending, meter, begin, begin + ms, uj, kinds)
             key = number << KIND_BITS | kinds | share.split
             power_mw = uj // ms
             posting = postings.get(key)
@@ -274,10 +277,20 @@ class Continuity:
             for j, cell in enumerate(cells):
                 to_ms = max(begins[j], ends[j])
                 cell.add(key, row[j], held[j], to_ms, idle_uj[j], idle_ms[j])
+                if share.holder == Account.IDLE and held[j]:
+                    _keep(pending, meter, begins[j], ends[j], row[j], kinds)
         pending.postings += sum(len(cell.postings) for cell in cells) - before
 
     def _cell(self, pending: Pending, slot_ms: int, meter: MeterBook) -> Cell:
         return pending.cell(slot_ms // self._slot_ms, meter.id)
+
+
+def _keep(
+    pending: Pending, meter: MeterBook, from_ms: int, to_ms: int, uj: int, kinds: int
+) -> None:
+    """Keep what was booked to `idle`, if the meter is one that a scheduler may have granted."""
+    if meter.granted and meter.gpu is not None:
+        pending.keep_idle(meter.id, meter.gpu, from_ms, to_ms, uj, kinds)
 
 
 def _part(part: int, wholes: list[int]) -> list[int]:

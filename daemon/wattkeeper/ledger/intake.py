@@ -62,8 +62,9 @@ class IntakeCounts:
 class Intake:
     """Takes batches in memory and commits them all in one transaction.
 
-    Windows are posted at once: in this version names that arrive late change only the map from
-    holder to workload, never a posting, so nothing is gained by waiting for the scheduler.
+    Windows are posted at once: names that arrive late change only the map from holder to
+    workload, never a posting. What they book to `idle` on GPUs that a scheduler grants is kept
+    beside, in the same transaction, until `settlement` knows whose it was.
 
     `accept` and `commit_sync` may run in different threads; each ledger has one intake.
     """
@@ -97,6 +98,12 @@ class Intake:
             except Refusal:
                 self.counts.refusals += 1
                 raise
+
+    def follow_grants(self, clusters: set[str]) -> None:
+        """Keep what is booked to `idle` of the GPUs of these clusters: `granting_clusters`."""
+        with self._taking:
+            if clusters != self._roster.granting:
+                self._roster.grant(clusters)
 
     async def commit(self) -> None:
         """Write what was taken since the last commit, in a thread. Raises as `commit_sync`."""

@@ -1,12 +1,15 @@
 """What the intake knew at the last commit, read back at its start."""
 
+import json
+
 import sqlalchemy as sa
 
 from wattkeeper.ledger import schema
 from wattkeeper.ledger.commit import stamp
+from wattkeeper.ledger.grants import granting
 from wattkeeper.ledger.journals import JournalBook, NodeBook
 from wattkeeper.ledger.meters import MeterBook
-from wattkeeper.ledger.roster import RECENT_HOLDERS, Roster, fingerprint
+from wattkeeper.ledger.roster import RECENT_HOLDERS, Roster, fingerprint, gpu_index
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.meter import Component
 from wattkeeper.model.window import EpochInfo
@@ -23,6 +26,7 @@ def load(ledger: Ledger, takeover_after_ms: int) -> tuple[Roster, str]:
         _epochs(connection, journals, meters)
         _points(connection, meters)
         newest = stamp(connection)
+        roster.grant(granting(connection))
     for node, journal in current.items():
         roster.node_by_id[node].current = journals.get(journal)
     return roster, newest
@@ -67,6 +71,7 @@ def _meters(connection: sa.Connection, roster: Roster) -> dict[int, MeterBook]:
         meter.epoch, meter.points, meter.resume = row.epoch, row.points, bool(row.resume)
         meters[row.id] = roster.meters[row.node, row.name] = meter
         if row.component == Component.GPU:
+            meter.gpu = gpu_index(row.component, json.loads(row.labels or "{}"))
             rival = roster.by_uuid.get(row.name)
             if rival is None or rival.end_ms < meter.end_ms:
                 roster.by_uuid[row.name] = meter

@@ -14,11 +14,14 @@ class MeterBook:
     `info`: the epoch as the journal's dictionary names it, `epoch` its ordinal here (0: none yet).
     `resume`: something was skipped, so the next window may begin beyond `uj`.
     `past`: boots whose time is over for this meter.
+    `gpu`: its index on its node by the newest label, None if it is no GPU or has none.
+    `granted`: a scheduler grants it, so what it books to `idle` is kept to be settled.
     """
 
     __slots__ = (
-        "boot_ms", "end_ms", "epoch", "first_ms", "host", "id", "info", "journal", "name",
-        "node", "past", "point_at_ms", "point_epoch", "point_uj", "points", "resume", "seal", "uj",
+        "boot_ms", "end_ms", "epoch", "first_ms", "gpu", "granted", "host", "id", "info", "journal",
+        "name", "node", "past", "point_at_ms", "point_epoch", "point_uj", "points", "resume",
+        "seal", "uj",
     )  # fmt: skip
 
     def __init__(self, number: int, node: int, name: str, host: bool) -> None:
@@ -26,6 +29,8 @@ class MeterBook:
         self.node = node
         self.name = name
         self.host = host
+        self.gpu: int | None = None
+        self.granted = False
         self.journal = 0
         self.info = EpochInfo("", "")
         self.epoch = 0

@@ -1,5 +1,7 @@
 """What was taken and is not on disk yet: sums in memory, written by one commit."""
 
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from wattkeeper.ledger.bulk import Row
@@ -19,6 +21,9 @@ def kind(policy: int, method: int, split: int) -> int:
 def unpack_kind(packed: int) -> tuple[int, int, int]:
     """Return method, split and policy, in the order of the columns of `posting`."""
     return packed >> 2 & 3, packed & 3, packed >> 4 & 3
+
+
+_IDLE_FIELDS = 6
 
 
 class Cell:
@@ -92,6 +97,8 @@ class Pending:
     gaps: list[Row] = field(default_factory=list)
     refused: list[Row] = field(default_factory=list)
     events: list[Row] = field(default_factory=list)
+    labels: dict[int, Row] = field(default_factory=dict)
+    idle: "array[int]" = field(default_factory=lambda: array("q"))
 
     def cell(self, slot_index: int, meter: int) -> Cell:
         """Return the cell of a meter in a slot, new if need be."""
@@ -101,14 +108,33 @@ class Pending:
             cell = self.cells[key] = Cell()
         return cell
 
+    def keep_idle(
+        self, meter: int, gpu: int, from_ms: int, to_ms: int, uj: int, kinds: int
+    ) -> None:
+        """Keep what a window booked to `idle`: the scheduler may say that it was allocated.
+
+        In one flat array: on a fleet at rest there are as many as windows.
+        """
+        self.idle.extend((meter, gpu, from_ms, to_ms, uj, kinds))
+        self.postings += 1
+
+    def idle_rows(self) -> Iterator[Row]:
+        """Yield the rows of `idle`, in the order of `keep_idle`, method and policy at the end."""
+        flat = iter(self.idle)
+        for *row, kinds in zip(*[flat] * _IDLE_FIELDS, strict=True):
+            method, _, policy = unpack_kind(kinds)
+            yield (*row, method, policy)
+
     def absorb(self, newer: "Pending") -> None:
         """Take in what was accepted after this one: a commit failed and both go to the next."""
         for key, cell in newer.cells.items():
             mine = self.cells.setdefault(key, cell)
             if mine is not cell:
                 mine.absorb(cell)
-        self.postings = sum(len(cell.postings) for cell in self.cells.values())
-        for name in ("nodes", "journals", "cursors", "meters", "holders"):
+        self.idle.extend(newer.idle)
+        self.postings = len(self.idle) // _IDLE_FIELDS
+        self.postings += sum(len(cell.postings) for cell in self.cells.values())
+        for name in ("nodes", "journals", "cursors", "meters", "holders", "labels"):
             getattr(self, name).update(getattr(newer, name))
         for name in (
             "new_nodes",

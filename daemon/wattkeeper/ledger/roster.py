@@ -36,6 +36,13 @@ class Roster:
         self.by_uuid: dict[str, MeterBook] = {}
         self.node_by_id: dict[int, NodeBook] = {}
         self.last_event: dict[int, tuple[str, str]] = {}
+        self.granting: set[str] = set()
+
+    def grant(self, clusters: set[str]) -> None:
+        """Take it that schedulers grant the GPUs of these clusters, from now on."""
+        self.granting = clusters
+        for meter in self.meters.values():
+            meter.granted = self.node_by_id[meter.node].cluster in clusters
 
     def event(self, pending: Pending, node: NodeBook, at_ms: int, kind: str, detail: str) -> None:
         """Note what befell a node, once while it repeats itself."""
@@ -143,18 +150,14 @@ class Roster:
         if meter is None:
             host = info.component is Component.HOST
             meter = MeterBook(len(self.meters) + 1, node.id, info.name, host)
+            meter.granted = node.cluster in self.granting
             self.meters[key] = meter
-            labels = {name[:MAX_LABEL]: text[:MAX_LABEL] for name, text in info.labels.items()}
-            pending.new_meters.append(
-                (
-                    meter.id,
-                    node.id,
-                    info.name,
-                    info.component.value,
-                    info.source,
-                    json.dumps(labels),
-                )
-            )
+            row = (meter.id, node.id, info.name, info.component.value, "", "")
+            pending.new_meters.append(row)
+        # A meter that is described anew has another number: the newest one tells what it is now.
+        labels = {name[:MAX_LABEL]: text[:MAX_LABEL] for name, text in info.labels.items()}
+        pending.labels[meter.id] = (info.source, json.dumps(labels), meter.id)
+        meter.gpu = gpu_index(info.component, labels)
         journal.meters[number] = meter
         journal.known_meters = number
         pending.journal_meters.append((journal.id, number, meter.id))
@@ -172,6 +175,13 @@ class Roster:
             detail = f"{meter.name} is claimed by {rival.name} and {node.name}, both live"
             self.event(pending, node, now_ms, "conflict", detail)
             self.event(pending, rival, now_ms, "conflict", detail)
+
+
+def gpu_index(component: str, labels: Mapping[str, str]) -> int | None:
+    """Return the index of a GPU on its node in PCI order, by which schedulers call it."""
+    text = labels.get("gpu", "")
+    known = component == Component.GPU and text.isascii() and text.isdigit() and len(text) < 9
+    return int(text) if known else None
 
 
 def check_entries(journal: JournalBook, batch: Batch) -> None:

@@ -12,7 +12,15 @@ from wattkeeper.metering.dictionary import EPOCH, METER, Dictionary
 from wattkeeper.metering.sampler import Sampler
 from wattkeeper.model.meter import Component, MeterInfo, MeterSpec, Method
 from wattkeeper.model.reading import Reading
-from wattkeeper.model.window import ClockStep, Point, Record, Tombstone, Unmeasured, Window
+from wattkeeper.model.window import (
+    ClockStep,
+    Point,
+    Policy,
+    Record,
+    Tombstone,
+    Unmeasured,
+    Window,
+)
 
 SLOT_MS = 300_000
 WALL_NS = 1_790_000_000_000_000_000
@@ -56,9 +64,9 @@ class Node:
         self._boots = 0
         self._start({})
 
-    def _start(self, states: dict[str, BookState]) -> None:
+    def _start(self, states: dict[str, BookState], policy: Policy = Policy.IDLE) -> None:
         self.sampler = Sampler(
-            Ruling(10_000, SLOT_MS, 8),
+            Ruling(10_000, SLOT_MS, 8, policy),
             self.dictionary,
             Identity(self.boot, "nonce"),
             states,
@@ -78,7 +86,13 @@ class Node:
                 self.raw_uj %= self.spec.wrap_uj
 
     def tick(
-        self, *, energy: bool = True, power: bool = True, answer: bool = True, off_uj: int = 0
+        self,
+        *,
+        energy: bool = True,
+        power: bool = True,
+        answer: bool = True,
+        off_uj: int = 0,
+        use_ppm: int | None = None,
     ) -> None:
         """Read once; leave out what does not answer."""
         reading = Reading(
@@ -86,6 +100,7 @@ class Node:
             self.boot_ns,
             energy_uj=self.raw_uj + off_uj if energy else None,
             power_mw=self.power_mw if power else None,
+            utilization_ppm=use_ppm,
         )
         self.sampler.step(
             [self.spec], [reading] if answer else [], self.claims, self.boot_ns, self.wall_ns
@@ -98,10 +113,10 @@ class Node:
             self.pass_time(1000)
             self.tick(**how)
 
-    def restart(self) -> None:
+    def restart(self, policy: Policy = Policy.IDLE) -> None:
         """Kill the agent and start it again from the encoded state."""
         encoded = msgspec.msgpack.encode(self.sampler.states())
-        self._start(msgspec.msgpack.decode(encoded, type=dict[str, BookState]))
+        self._start(msgspec.msgpack.decode(encoded, type=dict[str, BookState]), policy)
 
     def reboot(self, down_ms: int) -> None:
         """Boot the machine: another boot id, clocks from zero, the counter as well."""

@@ -3,9 +3,10 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.metering.build import Node, check, job, on_gpu
+from tests.metering.build import GPU, Node, check, job
+from wattkeeper.holders.base import Claim
 from wattkeeper.metering.merge import HOUR_MS, merge
-from wattkeeper.model.window import ClockStep, Record, Tombstone, Unmeasured, Window
+from wattkeeper.model.window import ClockStep, Policy, Record, Tombstone, Unmeasured, Window
 
 _EVENTS = st.tuples(
     st.sampled_from(["run", "run", "run", "stall", "holders", "clock", "reset", "restart"]),
@@ -22,11 +23,12 @@ def records(events: list[tuple[str, int]]) -> Node:
             case "run":
                 for _ in range(value):
                     node.pass_time(5000)
-                    node.tick()
+                    node.tick(use_ppm=value % 2)
             case "stall":
                 node.pass_time(value * 10_000)
             case "holders":
-                node.claims = on_gpu(*(job(n) for n in range(value % 3)))
+                claims = [Claim(job(n), 1, allocated=True) for n in range(value % 3)]
+                node.claims = {GPU: claims}
             case "clock":
                 node.wall_ns += (value - 300) * 10**9
             case "reset":
@@ -34,20 +36,22 @@ def records(events: list[tuple[str, int]]) -> Node:
                 node.tick()
                 node.run(2)
             case "restart":
-                node.restart()
+                node.restart(Policy(value % 2))
                 node.pass_time(1000)
                 node.tick()
     node.finish()
     return node
 
 
-def _sums(mine: list[Record]) -> dict[tuple[int, int, int], int]:
-    sums: dict[tuple[int, int, int], int] = {}
+def _sums(mine: list[Record]) -> dict[tuple[int, int, int, int], list[int]]:
+    sums: dict[tuple[int, int, int, int], list[int]] = {}
     for window in mine:
         if isinstance(window, Window):
             for part in window.shares:
-                key = (window.epoch, part.holder, part.split)
-                sums[key] = sums.get(key, 0) + part.uj
+                key = (window.epoch, window.policy, part.holder, part.split)
+                before = sums.get(key, [0, 0, 0])
+                own = (part.uj, part.idle_uj, part.idle_ms)
+                sums[key] = [a + b for a, b in zip(before, own, strict=True)]
     return sums
 
 

@@ -9,7 +9,7 @@ from wattkeeper.holders.base import Claim
 from wattkeeper.model.holder import Account
 from wattkeeper.model.meter import Component, MeterInfo, MeterSpec
 from wattkeeper.model.reading import Reading
-from wattkeeper.model.window import ClockStep, Point, Split, Unmeasured
+from wattkeeper.model.window import ClockStep, Point, Policy, Split, Unmeasured
 
 IDLE, GAP = f"@{Account.IDLE}", f"@{Account.GAP}"
 WALL_MS = WALL_NS // 10**6
@@ -220,3 +220,82 @@ def test_a_wrapping_counter_goes_on_and_one_that_could_have_wrapped_unseen_does_
     node.tick()
     check(node.records, node.dictionary)
     assert [step.reason for step in node.breaks] == ["counter could have wrapped unseen"]
+
+
+def test_each_socket_has_its_own_claims() -> None:
+    """`cpu/<socket>/*` goes before `cpu/*`, also for a die of the socket."""
+    metered = {}
+    for name in ("cpu/0/package", "cpu/1.1/package", "cpu/2/dram"):
+        spec = MeterSpec(MeterInfo(name, Component.CPU, "simulated"))
+        node = Node(spec=spec)
+        node.claims = {
+            "cpu/0/*": [Claim(job(1), 5), Claim(None, 0)],
+            "cpu/1/*": [Claim(None, 5)],
+            "cpu/*": [Claim(job(1), 5), Claim(None, 5)],
+        }
+        node.tick()
+        node.run(20)
+        node.finish()
+        metered[name] = {payer for payer, uj in node.booked().items() if uj and payer != IDLE}
+    assert metered == {
+        "cpu/0/package": {"1"},
+        "cpu/1.1/package": {f"@{Account.SYSTEM}"},
+        "cpu/2/dram": {"1", f"@{Account.SYSTEM}"},
+    }
+
+
+def test_idle_parts_stand_in_the_window() -> None:
+    """Allocated with no kernel for three of ten seconds: that part, and its time, of the share."""
+    node = Node(claims={GPU: [Claim(job(1), allocated=True)]})
+    node.wall_ns -= node.wall_ns % (10**10)
+    node.tick(use_ppm=500_000)
+    for second in range(10):
+        node.pass_time(1000)
+        node.tick(use_ppm=0 if second < 3 else 500_000)
+    (window,) = node.windows
+    (part,) = window.shares
+    assert (part.uj, part.idle_uj, part.idle_ms) == (3_000_000_000, 900_000_000, 3_000)
+
+
+def test_a_recovered_stretch_is_not_called_idle() -> None:
+    """Nobody looked: that the GPU rests now does not say that it rested then."""
+    node = Node(claims={GPU: [Claim(job(1), 0, allocated=True)]})
+    node.tick(use_ppm=0)
+    node.pass_time(120_000)
+    node.tick(use_ppm=0)
+    (part,) = node.windows[-1].shares
+    assert (part.split, part.idle_uj, part.idle_ms) == (Split.RECOVERED, 0, 0)
+
+
+def test_a_change_of_policy_takes_effect_with_the_next_window() -> None:
+    """Also over a restart: a window is split by one policy."""
+    half = [Claim(job(1), 5, 250_000, allocated=True), Claim(job(2), 5, 250_000, allocated=True)]
+    node = Node(claims={GPU: half})
+    node.wall_ns -= node.wall_ns % (10**10)
+    node.tick()
+    node.run(25)
+    node.restart(Policy.HOLDERS)
+    node.run(20)
+    assert [window.policy for window in node.windows] == [0, 0, 0, 1]
+    idle = [any(part.holder == Account.IDLE for part in w.shares) for w in node.windows]
+    assert idle == [False, True, True, False]
+
+
+def test_gpus_of_one_model_rest_alike() -> None:
+    """A GPU that was only ever seen busy rests as low as the one beside it was seen to."""
+    labels = {"model": "H100"}
+    specs = [
+        MeterSpec(MeterInfo(f"gpu/{n}", Component.GPU, "simulated", labels), limit_mw=700_000)
+        for n in range(2)
+    ]
+    node = Node()
+    claims = {"gpu/1": [Claim(job(1), 3), Claim(job(2), 1)]}
+    for second in range(40):
+        at_ns, wall_ns = 10**12 + second * 10**9, WALL_NS + second * 10**9
+        readings = [
+            Reading("gpu/0", at_ns, second * 60_000_000),
+            Reading("gpu/1", at_ns, second * 460_000_000),
+        ]
+        node.sampler.step(specs, readings, claims, at_ns, wall_ns)
+    node.records += node.sampler.take()
+    assert [part.uj for part in node.windows[-1].shares] == [3_300_000_000, 1_300_000_000]

@@ -52,7 +52,7 @@ class Node:
         )
         believed = Believed(settings.slurm.nodename, settings.slurm.in_pods)
         self._cgroups = CgroupHolders(
-            path.procfs, path.cgroupfs, clock, on_edge, memo(_CGROUPS), believed
+            path.procfs, path.cgroupfs, clock, on_edge, memo(_CGROUPS), believed, path.sysfs
         )
         processes = ProcessHolders(
             self.nvml.processes, path.procfs, clock, self._cgroups.birth_ms, believed,
@@ -68,7 +68,7 @@ class Node:
 
     def changed_hands(self, meter: str, since_ns: int) -> bool:
         """Tell whether a mark after `since_ns` (boot time) gave or took the meter."""
-        return any(meter in edge.meters for edge in self._marks.since(since_ns))
+        return any(meter in edge.meters for edge in self.holders.edges(since_ns))
 
     def _module_metered(self) -> bool:
         """Tell whether a GPU's counter covers its whole module, Grace and all."""

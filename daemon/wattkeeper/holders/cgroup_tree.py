@@ -33,6 +33,13 @@ class Hierarchy:
                 return int(value)
         return None
 
+    def usage_by_cpu_us(self, folder: Path) -> dict[int, int]:
+        """Return the processor time spent on each processor, in µs; only v1's cpuacct knows."""
+        if self.controller != "cpuacct":
+            return {}
+        fields = (kernel.read(folder / "cpuacct.usage_percpu") or "").split()
+        return {cpu: int(ns) // 1000 for cpu, ns in enumerate(fields) if ns.isdecimal()}
+
 
 def hierarchies(cgroupfs: Path) -> list[Hierarchy]:
     """Return the trees to look through: v2 alone, or v1's and the `unified` one beside them.
@@ -56,12 +63,12 @@ class Folder:
     inode: int
     job: JobPath
 
-    def cpus(self, cgroupfs: Path) -> int | None:
-        """Return how many processors the cgroup may run on, None if nothing says so."""
+    def cpus(self, cgroupfs: Path) -> frozenset[int] | None:
+        """Return the processors that the cgroup may run on, None if nothing says so."""
         if not self.tree.controller:
-            return kernel.cpu_count(kernel.read(self.path / "cpuset.cpus.effective"))
+            return kernel.cpu_set(kernel.read(self.path / "cpuset.cpus.effective"))
         twin = cgroupfs / "cpuset" / self.path.relative_to(self.tree.root)
-        return kernel.cpu_count(kernel.read(twin / "cpuset.cpus"))
+        return kernel.cpu_set(kernel.read(twin / "cpuset.cpus"))
 
 
 def walk(

@@ -11,13 +11,15 @@ from wattkeeper.holders import kernel
 from wattkeeper.holders.base import Claim, HolderKey
 from wattkeeper.holders.cgroup_tree import Folder, Hierarchy, hierarchies, walk
 from wattkeeper.holders.cgroup_watch import TreeWatch
+from wattkeeper.holders.cpu_claims import CPUS, Spent, cpu_claims
+from wattkeeper.holders.cpu_time import MachineTime, since
 from wattkeeper.holders.paths import EVERY_JOB, Believed
 from wattkeeper.model.clock import NS_PER_MS, NS_PER_S, Clock
 from wattkeeper.model.holder import HolderInfo
 from wattkeeper.model.state import Finding, State
 
-CPUS = "cpu/*"
-_WHOLE_PPM = 1_000_000
+__all__ = ["CPUS", "CgroupHolders", "Life"]
+
 _RESYNC_NS = 60 * NS_PER_S
 _MOST_ENDED = 4096
 _FIX_TREE = "mount cgroupfs and set path.cgroupfs to the host's /sys/fs/cgroup"
@@ -36,13 +38,37 @@ class Life:
 
 @dataclass(slots=True)
 class _Job:
-    """A job with its folder in every hierarchy. `usage_us`: its processor time at the last look."""
+    """A job with its folder in every hierarchy.
+
+    `usage_us`, `by_cpu_us`: its processor time at the last look, in all and by processor.
+    """
 
     key: HolderKey
     info: HolderInfo
     born_ns: int
     folders: dict[Path, Folder] = field(default_factory=dict)
     usage_us: int | None = None
+    by_cpu_us: dict[int, int] = field(default_factory=dict)
+
+    def spent(self, cgroupfs: Path, *, by_cpu: bool) -> Spent:
+        """Return what was spent since the last call, `by_cpu` also where."""
+        usage = self.measure()
+        spent_us = since(self.usage_us, usage)
+        self.usage_us = usage
+        sets = (folder.cpus(cgroupfs) for folder in self.folders.values())
+        allowed = min((cpus for cpus in sets if cpus), key=len, default=None)
+        before = self.by_cpu_us
+        if by_cpu:
+            self.by_cpu_us = self._measure_by_cpu()
+        where = {cpu: max(0, us - before.get(cpu, 0)) for cpu, us in self.by_cpu_us.items()}
+        return Spent(self.key, spent_us, allowed, where)
+
+    def _measure_by_cpu(self) -> dict[int, int]:
+        sums: dict[int, int] = {}
+        for folder in self.folders.values():
+            for cpu, us in folder.tree.usage_by_cpu_us(folder.path).items():
+                sums[cpu] = sums.get(cpu, 0) + us
+        return sums
 
     def measure(self) -> int | None:
         """Return the processor time in µs, None if no hierarchy counts it.
@@ -59,11 +85,12 @@ class _Job:
 
 
 class CgroupHolders:
-    """Claims on the processors (`cpu/*`) by each job's cgroup, and by the machine itself.
+    """Claims on the processors by each job's cgroup, and by the machine itself: see `cpu_claims`.
 
     `on_edge` is called on the event loop when a job's cgroup appeared or went. `remembered` is
     what `remember()` gave before the agent restarted: a job that is still the same cgroup keeps
     its birth. A weight is processor time in µs since the look before; None at the first look.
+    `sysfs` tells which processor is on which socket.
     """
 
     name = "cgroups"
@@ -76,6 +103,7 @@ class CgroupHolders:
         on_edge: Callable[[], None] | None = None,
         remembered: Mapping[str, Any] | None = None,
         believed: Believed = EVERY_JOB,
+        sysfs: Path | None = None,
     ) -> None:
         self._procfs = procfs
         self._cgroupfs = cgroupfs
@@ -87,8 +115,7 @@ class CgroupHolders:
         self._trees: list[Hierarchy] = []
         self._jobs: dict[tuple[str, str], _Job] = {}
         self._ended: dict[HolderKey, int] = {}
-        self._machine_us: int | None = None
-        self._online: int | None = None
+        self._time = MachineTime(procfs, sysfs)
         self._claims: dict[str, tuple[Claim, ...]] = {}
         self._denied: OSError | None = None
         self._untimed = 0
@@ -104,7 +131,7 @@ class CgroupHolders:
         await asyncio.to_thread(self._look)
 
     def claims(self) -> Mapping[str, Sequence[Claim]]:
-        """Return one claim per job and the machine's own, under `cpu/*`."""
+        """Return a claim per job and the machine's own: `cpu/*`, and each of several sockets."""
         return self._claims
 
     def infos(self) -> Mapping[HolderKey, HolderInfo]:
@@ -179,7 +206,7 @@ class CgroupHolders:
             due = self._scanned_ns is None or now_ns - self._scanned_ns >= _RESYNC_NS
             if due:
                 self._boot = self._boot or kernel.boot_id(self._procfs)
-                self._online = kernel.online_cpus(self._procfs)
+                self._time.resync()
                 self._trees = hierarchies(self._cgroupfs)
             if due or self._watch.failure:
                 self._denied = None
@@ -238,39 +265,8 @@ class CgroupHolders:
         return now_ms if ticks is None else min(now_ms, kernel.start_wall_ms(ticks, self._clock))
 
     def _measure(self) -> None:
-        claims: list[Claim] = []
-        jobs_us: int | None = 0
-        self._untimed = 0
-        for job in self._jobs.values():
-            usage = job.measure()
-            self._untimed += usage is None
-            spent = _since(job.usage_us, usage)
-            job.usage_us = usage
-            claims.append(Claim(job.key, spent, self._reserved_ppm(job)))
-            jobs_us = None if spent is None or jobs_us is None else jobs_us + spent
-        machine_us = self._machine_usage_us()
-        whole = _since(self._machine_us, machine_us)
-        self._machine_us = machine_us
-        own = None if whole is None or jobs_us is None else max(0, whole - jobs_us)
-        self._claims = {CPUS: (*claims, Claim(None, own))} if self._trees else {}
-
-    def _machine_usage_us(self) -> int | None:
-        """All processor time: from a root cgroup, to the µs, else from procfs, to the tick."""
-        for tree in self._trees:
-            usage = tree.usage_us(tree.root)
-            if usage is not None:
-                return usage
-        return kernel.busy_us(self._procfs)
-
-    def _reserved_ppm(self, job: _Job) -> int | None:
-        """Return the part of the processors that a cpuset narrower than the machine's gives."""
-        counts = [folder.cpus(self._cgroupfs) for folder in job.folders.values()]
-        cpus = min((count for count in counts if count), default=None)
-        if cpus is None or self._online is None or cpus >= self._online:
-            return None
-        return cpus * _WHOLE_PPM // self._online
-
-
-def _since(before: int | None, now: int | None) -> int | None:
-    """Return what was spent since, never negative; None if either count is missing."""
-    return None if before is None or now is None else max(0, now - before)
+        by_cpu = self._time.several_sockets
+        jobs = [job.spent(self._cgroupfs, by_cpu=by_cpu) for job in self._jobs.values()]
+        self._untimed = sum(job.usage_us is None for job in self._jobs.values())
+        machine_us, processors = self._time.spent_us(self._trees), self._time.processors()
+        self._claims = cpu_claims(jobs, machine_us, processors) if self._trees else {}

@@ -56,9 +56,9 @@ def processes(folder: Path) -> Iterator[int]:
                     yield int(line)
 
 
-def cpu_count(cpu_list: str | None) -> int | None:
-    """Return how many processors a list such as `0-3,8` names; None if empty or no such list."""
-    count = 0
+def cpu_set(cpu_list: str | None) -> frozenset[int] | None:
+    """Return the processors that a list such as `0-3,8` names; None if empty or no such list."""
+    named: set[int] = set()
     for part in (cpu_list or "").strip().split(","):
         low, _, high = part.partition("-")
         if not (low.isdecimal() and (high or low).isdecimal()):
@@ -66,20 +66,39 @@ def cpu_count(cpu_list: str | None) -> int | None:
         first, last = int(low), int(high or low)
         if not first <= last < _MOST_CPUS:
             return None
-        count += last - first + 1
-    return count
+        named.update(range(first, last + 1))
+    return frozenset(named)
 
 
-def online_cpus(procfs: Path) -> int | None:
-    """Return the number of online processors, None if procfs does not say."""
-    lines = (read(procfs / "stat") or "").splitlines()
-    count = sum(line.startswith("cpu") and line[3:4].isdecimal() for line in lines)
-    return count or None
+def sockets(sysfs: Path) -> dict[int, str]:
+    """Return the socket of every online processor, empty if sysfs does not say."""
+    found = {}
+    for folder in (sysfs / "devices/system/cpu").glob("cpu[0-9]*"):
+        socket = (read(folder / "topology/physical_package_id") or "").strip()
+        # An offline processor has no topology, and some firmware says -1 for all.
+        if socket.isdecimal():
+            found[int(folder.name[3:])] = socket
+    return found
 
 
 def busy_us(procfs: Path) -> int | None:
     """Return the processor time that the machine has spent, in µs, to one clock tick."""
-    fields = (read(procfs / "stat") or "").partition("\n")[0].split()
+    return _busy_us((read(procfs / "stat") or "").partition("\n")[0])
+
+
+def cpus_busy_us(procfs: Path) -> dict[int, int]:
+    """Return what each online processor has spent, in µs; empty if procfs does not say."""
+    found = {}
+    for line in (read(procfs / "stat") or "").splitlines():
+        if line.startswith("cpu") and line[3:4].isdecimal():
+            busy = _busy_us(line)
+            if busy is not None:
+                found[int(line[3:].partition(" ")[0])] = busy
+    return found
+
+
+def _busy_us(line: str) -> int | None:
+    fields = line.split()
     if len(fields) < 9 or not all(field.isdecimal() for field in fields[1:9]):
         return None
     user, nice, system, _, _, irq, softirq, _ = (int(field) for field in fields[1:9])

@@ -16,7 +16,10 @@ from wattkeeper.model.state import Finding, State
 from wattkeeper.model.window import ClockStep, Record
 
 CPU_CLAIMS = "cpu/*"
-"""Key of the claims by CPU time, which stand for every CPU and memory meter of the node."""
+"""Key of the claims by CPU time that stand for every CPU and memory meter of the node.
+
+Those under `cpu/<socket>/*` go before them, for the meters of that socket.
+"""
 
 _CLOCK_STEP_MS = 500
 
@@ -77,7 +80,8 @@ class Sampler:
         """Book what the readings tell.
 
         `claims` say who holds what from now on (and, for CPU time, who used it since the last
-        step); `edges` when holders really came and went since then. Component meters come before host meters, whose overhead is what is left.
+        step); `edges` when holders really came and went since then. Component meters come before
+        host meters, whose overhead is what is left.
         """
         self._keep_time(boot_ns, wall_ns)
         self._tell_rest()
@@ -87,7 +91,7 @@ class Sampler:
         for name, metered in self.metered.items():
             here = [edge for edge in edges if name in edge.meters]
             if here and metered.reading is not None:
-                self._change_hands(metered, here, claims, instants.get(name, boot_ns))
+                self._change_hands(metered, here, claims)
         for reading in readings:
             spec = known.get(reading.meter)
             if spec is not None:
@@ -208,7 +212,9 @@ class Sampler:
         if reading.power_mw is None:
             metered.power_mw = step.uj * NS_PER_MS // elapsed_ns
         metered.book.advance(step, self._label(step.to_ns), reading)
-        metered.book.timeline = metered.book.timeline[-1:]
+        timeline = metered.book.timeline
+        booked = sum(at <= step.to_ns for at, _ in timeline)
+        metered.book.timeline = timeline[max(0, booked - 1) :]
         if not _is_host(metered.spec):
             for other in self.metered.values():
                 if _is_host(other.spec):
@@ -233,16 +239,13 @@ class Sampler:
         metered: Metered,
         edges: Sequence[HolderEdge],
         claims: Mapping[str, Sequence[Claim]],
-        until_ns: int,
     ) -> None:
         """Let holders come and go when they did, as far as that is not booked yet."""
         timeline, counter = metered.book.timeline, metered.counter
-        if counter is None or not timeline or timeline[-1][1] is None:
-            return
-        since_ns, held = timeline[-1]
-        from_ns = max(since_ns, counter.state.boot_ns)
-        now = _claims_on(metered.spec, claims)
-        timeline += changes(edges, held, now, from_ns, until_ns)
+        since_ns, held = timeline[-1] if timeline else (0, None)
+        if counter is not None and held is not None:
+            from_ns = max(since_ns, counter.state.boot_ns)
+            timeline += changes(edges, held, _claims_on(metered.spec, claims), from_ns)
 
     def _note_holders(
         self, metered: Metered, claims: Mapping[str, Sequence[Claim]], from_ns: int
@@ -251,6 +254,9 @@ class Sampler:
         book, now = metered.book, _claims_on(metered.spec, claims)
         if book.timeline and _holders(book.timeline[-1][1]) == _holders(now):
             from_ns, _ = book.timeline.pop()
+        elif book.timeline:
+            # An edge can be younger than the reading that was taken just before the look.
+            from_ns = max(from_ns, book.timeline[-1][0])
         book.timeline.append((from_ns, now))
         book.state.claims = now
 
@@ -270,10 +276,12 @@ def _last_offset(states: Iterable[BookState], identity: Identity) -> int | None:
 
 
 def _claims_on(spec: MeterSpec, claims: Mapping[str, Sequence[Claim]]) -> tuple[Claim, ...]:
-    own = claims.get(spec.info.name)
-    if own is None and _by_cpu_time(spec):
-        own = claims.get(CPU_CLAIMS)
-    return tuple(own or ())
+    names = [spec.info.name]
+    if _by_cpu_time(spec):
+        # Of a package with several dies (`cpu/0.1/package`) only the socket is known.
+        socket = spec.info.name.split("/")[1].partition(".")[0]
+        names += [f"cpu/{socket}/*", CPU_CLAIMS]
+    return tuple(next((claims[name] for name in names if name in claims), ()))
 
 
 def _by_cpu_time(spec: MeterSpec) -> bool:

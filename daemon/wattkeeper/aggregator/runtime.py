@@ -24,7 +24,9 @@ from wattkeeper.aggregator.snapshot import DeliveryCounts, Looker
 from wattkeeper.aggregator.targets import Targets
 from wattkeeper.aggregator.times import rfc3339
 from wattkeeper.aggregator.windows import Deliveries
+from wattkeeper.ledger.grants import granting_clusters
 from wattkeeper.ledger.intake import MAX_POSTINGS, Intake
+from wattkeeper.ledger.settlement import settle
 from wattkeeper.ledger.store import Ledger, LedgerError
 from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.model.grid import DAY_MS
@@ -186,6 +188,22 @@ class Aggregator:
         self._counts.committed_ms = self._now_ms()
         return True
 
+    async def settle(self) -> bool:
+        """Settle what can be, piece by piece; False if the database did not take it."""
+        loop = asyncio.get_running_loop()
+        try:
+            while await loop.run_in_executor(self._writer, self._settle):
+                pass
+        except LedgerError as error:
+            self._failed("settlement", error)
+            return False
+        self._recovered("settlement")
+        return True
+
+    def _settle(self) -> bool:
+        self.intake.follow_grants(granting_clusters(self.ledger))
+        return settle(self.ledger, self._now_ms())
+
     def _commit(self) -> None:
         self.intake.commit_sync()
         self._targets.save()
@@ -266,6 +284,7 @@ class Aggregator:
             await self._pause(pause_s)
             began_s = time.monotonic()
             await self.commit()
+            await self.settle()
             # A commit costs by the sums it touches, not by the windows that went into them: on a
             # large fleet fewer commits take in as much for less. The agents keep what is not in.
             lasted_s = time.monotonic() - began_s
@@ -297,6 +316,7 @@ class Aggregator:
                 self._recovered(scheduler.name)
                 self.polls.answered(scheduler.name, began_ms, time.monotonic() - began_s)
                 since_ms = began_ms
+                await self.settle()
             await asyncio.sleep(scheduler.interval_s)
 
     def _failed(self, what: str, error: Exception) -> None:

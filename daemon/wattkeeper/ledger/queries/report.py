@@ -14,8 +14,12 @@ from wattkeeper.model.grid import DAY_MS, ceil, floor
 from wattkeeper.model.holder import FIRST_HOLDER, Account
 from wattkeeper.model.meter import Component
 
-DIMENSIONS = ("user", "account", "partition", "namespace", "owner", "name", "array", "node")
-"""What a report can be grouped by."""
+DIMENSIONS = (
+    "user", "account", "partition", "qos", "namespace", "owner", "name", "array", "node",
+)  # fmt: skip
+"""What a report can be grouped by, beside `label:KEY`."""
+
+_LABEL = "label:"
 
 
 @dataclass(slots=True)
@@ -24,7 +28,8 @@ class ReportRow:
 
     Accounts: `idle`, `system`, `overhead`, `gap`, `other` (holders beyond the cap of a window).
     `key` is the group's name, empty where it is not known. Only rows by node carry several
-    accounts at once, in `by_account_uj`.
+    accounts at once, in `by_account_uj`. `allocated_idle_uj` is the part of workloads' energy, and
+    `allocated_idle_gpu_seconds` that of `gpu_seconds`, in which nothing of theirs ran.
     """
 
     key: str
@@ -34,6 +39,8 @@ class ReportRow:
     by_account_uj: dict[str, int] = field(default_factory=dict)
     gpu_seconds: float = 0.0
     jobs: int = 0
+    allocated_idle_uj: int = 0
+    allocated_idle_gpu_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +66,10 @@ def report(
     Whole days come from the daily sums, the edges from postings.
 
     Raises:
-        ValueError: `by` is none of DIMENSIONS.
+        ValueError: `by` is none of DIMENSIONS, and no label.
 
     """
-    if by not in DIMENSIONS:
-        raise ValueError(f"by: {by!r} is none of {', '.join(DIMENSIONS)}")
+    check_dimension(by)
     rows: dict[tuple[str, str], ReportRow] = {}
     with ledger.reading() as connection:
         since, until = extent(connection, ledger.slot_ms, since_ms, until_ms)
@@ -80,18 +86,30 @@ def report(
     return Report(by, since, until, ordered, total, covered)
 
 
+def check_dimension(by: str) -> None:
+    """Check that a report can be grouped so.
+
+    Raises:
+        ValueError: `by` is none of DIMENSIONS, and no label.
+
+    """
+    if by not in DIMENSIONS and (not by.startswith(_LABEL) or by == _LABEL):
+        raise ValueError(f"by: {by[:80]!r} is none of {', '.join(DIMENSIONS)}, label:KEY")
+
+
 def _source(since: int, until: int) -> Any:
-    """Return holder, meter, uj and ms of the asked time as one subquery."""
+    """Return holder, meter and figures of the asked time as one subquery."""
     posting, rollup = schema.posting.c, schema.rollup.c
     begin, end = ceil(since, DAY_MS), floor(until, DAY_MS)
-    columns = sa.select(posting.holder, posting.meter, posting.uj, posting.ms)
+    names = ("holder", "meter", "uj", "ms", "idle_uj", "idle_ms")
+    columns = sa.select(*(posting[name] for name in names))
     if begin >= end:
         return columns.where(posting.slot >= since, posting.slot < until).subquery().c
     edges = sa.or_(
         sa.and_(posting.slot >= since, posting.slot < begin),
         sa.and_(posting.slot >= end, posting.slot < until),
     )
-    days = sa.select(rollup.holder, rollup.meter, rollup.uj, rollup.ms).where(
+    days = sa.select(*(rollup[name] for name in names)).where(
         rollup.day >= begin // DAY_MS, rollup.day < end // DAY_MS
     )
     return sa.union_all(columns.where(edges), days).subquery().c
@@ -101,6 +119,8 @@ def _key(by: str) -> "sa.ColumnElement[str]":
     workload, identity = schema.workload.c, schema.identity.c
     if by == "node":
         return sa.type_coerce(schema.node.c.name, sa.Text)
+    if _label(by):
+        return sa.type_coerce(schema.label.c.value, sa.Text)
     if by in ("user", "name"):
         return sa.type_coerce(identity[by], sa.Text)
     if by == "owner":
@@ -109,9 +129,14 @@ def _key(by: str) -> "sa.ColumnElement[str]":
     return sa.type_coerce(workload[by], sa.Text)
 
 
-def _joined(source: Any, *columns: Any) -> "sa.Select[Any]":
-    holder, meter = schema.holder.c, schema.meter.c
-    return (
+def _label(by: str) -> str:
+    """Return the key of the label that a dimension is, "" if it is none."""
+    return by if by == "qos" else by.removeprefix(_LABEL) if by.startswith(_LABEL) else ""
+
+
+def _joined(source: Any, by: str, *columns: Any) -> "sa.Select[Any]":
+    holder, meter, label = schema.holder.c, schema.meter.c, schema.label.c
+    query = (
         sa.select(*columns)
         .join_from(schema.meter, sa.inspect(source.holder).table, meter.id == source.meter)
         .join(schema.node, schema.node.c.id == meter.node)
@@ -123,19 +148,28 @@ def _joined(source: Any, *columns: Any) -> "sa.Select[Any]":
             sa.or_(meter.component != Component.HOST.value, source.holder == Account.OVERHEAD)
         )
     )
+    if not _label(by):
+        return query
+    of_key = sa.and_(label.workload == holder.workload, label.key == _label(by))
+    return query.outerjoin(schema.label, of_key)
 
 
 def _energies(source: Any, by: str) -> "sa.Select[Any]":
     account = sa.case((source.holder < FIRST_HOLDER, source.holder), else_=FIRST_HOLDER)
     # No label may be a column's name: SQL would group by the column, and idle with system.
     keys = (_key(by).label("key"), account.label("booked_to"), schema.meter.c.component)
-    figures = (*parts(source.uj), sa.func.sum(source.ms).label("ms"))
-    return _joined(source, *keys, *figures).group_by("key", "booked_to", keys[2])
+    figures = (
+        *parts(source.uj),
+        sa.func.sum(source.ms).label("ms"),
+        *parts(source.idle_uj, "idle_uj"),
+        sa.func.sum(source.idle_ms).label("idle_ms"),
+    )
+    return _joined(source, by, *keys, *figures).group_by("key", "booked_to", keys[2])
 
 
 def _jobs(source: Any, by: str) -> "sa.Select[Any]":
     jobs = sa.func.count(sa.distinct(schema.holder.c.workload)).label("jobs")
-    return _joined(source, _key(by).label("key"), jobs).group_by("key")
+    return _joined(source, by, _key(by).label("key"), jobs).group_by("key")
 
 
 def _add(rows: dict[tuple[str, str], ReportRow], found: Any, by: str) -> None:
@@ -151,5 +185,9 @@ def _add(rows: dict[tuple[str, str], ReportRow], found: Any, by: str) -> None:
     row.by_component_uj[found.component] = row.by_component_uj.get(found.component, 0) + uj
     if by == "node":
         row.by_account_uj[account] = row.by_account_uj.get(account, 0) + uj
-    if found.component == Component.GPU and held:
+    if not held:
+        return
+    row.allocated_idle_uj += whole(found.idle_uj_high, found.idle_uj_low)
+    if found.component == Component.GPU:
         row.gpu_seconds += found.ms / 1000
+        row.allocated_idle_gpu_seconds += found.idle_ms / 1000

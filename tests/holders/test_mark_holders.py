@@ -8,8 +8,8 @@ import pytest
 
 from tests.holders.test_mark_book import end, start
 from wattkeeper.holders import marks
-from wattkeeper.holders.base import Claim, HolderKey, HolderSource
-from wattkeeper.holders.mark_holders import MarkEdge, MarkHolders
+from wattkeeper.holders.base import Claim, HolderEdge, HolderKey, HolderSource
+from wattkeeper.holders.mark_holders import MarkHolders
 from wattkeeper.model.holder import HolderInfo
 from wattkeeper.model.state import State
 
@@ -47,6 +47,9 @@ async def test_held_from_start_to_end(tmp_path: Path) -> None:
     marks.write(tmp_path / "marks", end(2, "7"))
     await holders.look()
     assert holders.claims() == {}
+    # Its last joules are booked after this look, under its labels.
+    assert list(holders.infos()) == [key("7", 1)]
+    await holders.look()
     assert holders.infos() == {}
     assert holders.findings()[0].state == State.OK
     await holders.close()
@@ -75,12 +78,12 @@ async def test_marks_made_while_no_agent_ran(tmp_path: Path) -> None:
     holders = holders_of(tmp_path)
     await holders.look()
     meters = ("gpu/GPU-b",)
-    assert holders.since(3) == [
-        MarkEdge(key("7", 3), False, 5, 50, meters),
-        MarkEdge(key("8", 8), True, 8, 80, meters),
+    assert holders.edges(3) == [
+        HolderEdge(key("7", 3), False, 5, meters),
+        HolderEdge(key("8", 8), True, 8, meters),
     ]
-    assert holders.since(0)[0] == MarkEdge(key("7", 3), True, 3, 30, meters)
-    assert holders.since(8) == []
+    assert holders.edges(0)[0] == HolderEdge(key("7", 3), True, 3, meters)
+    assert holders.edges(8) == []
 
 
 async def test_job_without_gpus_is_known(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ def test_times_are_those_of_now() -> None:
     [
         ({}, "SLURM_JOB_ID is not set"),
         ({"SLURM_JOB_ID": ""}, "SLURM_JOB_ID is not set"),
-        ({"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "gpu0"}, "SLURM_JOB_GPUS is 'gpu0'"),
+        ({"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "gpu0"}, "SLURM_JOB_GPUS: 'gpu0'"),
         ({"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "0-3"}, "such as 0,1,2"),
         ({"SLURM_JOB_ID": "7", "SLURM_JOB_GPUS": "99999"}, "SLURM_JOB_GPUS"),
     ],

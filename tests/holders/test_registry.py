@@ -209,6 +209,7 @@ async def test_all_three_real_ways_together(tmp_path: Path) -> None:
     machine.end(f"{SCOPE}/job_7")
     machine.clock.now_ns += 61_000_000_000
     await registry.look()
+    await registry.look()
     assert registry.infos() == {}
     assert registry.claims() == {CPUS: (Claim(None, 0),)}
     await registry.close()

@@ -17,16 +17,23 @@ class Hold(msgspec.Struct, frozen=True):
     """One run of one job, from its start mark on.
 
     `start` is the mark that opened it, which gives the birth; `latest` the newest start mark of
-    the same run, which gives GPUs and labels.
+    the same run, which gives GPUs and labels. `lived`: its cgroup has been seen.
     """
 
     start: Mark
     latest: Mark
+    lived: bool = False
 
     @property
     def key(self) -> HolderKey:
         """The holder, born with the first mark."""
         return HolderKey(self.start.manager, self.start.raw_id, self.start.wall_ms)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The ids by which its cgroup may be called: SLUID or job id."""
+        known = (self.latest.labels.get(label) for label in ("sluid", "job_id"))
+        return tuple(dict.fromkeys([self.start.raw_id, *(name for name in known if name)]))
 
     @property
     def devices(self) -> frozenset[int | str]:
@@ -41,7 +48,6 @@ class Edge:
     hold: Hold
     started: bool
     boot_ns: int
-    wall_ms: int
 
 
 class Saved(msgspec.Struct, frozen=True):
@@ -94,6 +100,16 @@ class MarkBook:
                 edges += self._end(mark)
         return edges
 
+    def live(self, hold: Hold) -> None:
+        """Note that a hold's cgroup has been seen."""
+        identity = (hold.start.manager, hold.start.raw_id)
+        self._holds[identity] = msgspec.structs.replace(hold, lived=True)
+
+    def lapse(self, hold: Hold, boot_ns: int) -> Edge:
+        """End a hold whose epilog was missed."""
+        self.ignored["missed_epilog"] += 1
+        return self._shut(hold, boot_ns)
+
     def _start(self, mark: Mark) -> list[Edge]:
         identity = (mark.manager, mark.raw_id)
         before = self._holds.get(identity)
@@ -108,14 +124,14 @@ class MarkBook:
         edges = [self._close(rival, mark) for rival in rivals]
         if before is not None and _same_run(before.latest, mark):
             self.ignored["doubled_start"] += 1
-            self._holds[identity] = Hold(before.start, mark)
+            self._holds[identity] = Hold(before.start, mark, before.lived)
             return edges
         if before is not None:
             edges.append(self._close(before, mark))
             # The run before ends where this one begins: only an older start is late now.
             self._ended[identity] = mark.boot_ns - 1
         hold = self._holds[identity] = Hold(mark, mark)
-        return [*edges, Edge(hold, started=True, boot_ns=mark.boot_ns, wall_ms=mark.wall_ms)]
+        return [*edges, Edge(hold, started=True, boot_ns=mark.boot_ns)]
 
     def _end(self, mark: Mark) -> list[Edge]:
         identity = (mark.manager, mark.raw_id)
@@ -143,10 +159,13 @@ class MarkBook:
         ]
 
     def _close(self, hold: Hold, by: Mark) -> Edge:
+        return self._shut(hold, by.boot_ns)
+
+    def _shut(self, hold: Hold, boot_ns: int) -> Edge:
         identity = (hold.start.manager, hold.start.raw_id)
         del self._holds[identity]
-        self._note_end(identity, by.boot_ns)
-        return Edge(hold, started=False, boot_ns=by.boot_ns, wall_ms=by.wall_ms)
+        self._note_end(identity, boot_ns)
+        return Edge(hold, started=False, boot_ns=boot_ns)
 
     def _note_end(self, identity: Identity, boot_ns: int) -> None:
         self._ended[identity] = max(boot_ns, self._ended.pop(identity, -1))

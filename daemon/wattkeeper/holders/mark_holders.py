@@ -4,47 +4,67 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
-from wattkeeper.holders import marks
-from wattkeeper.holders.base import Claim, HolderKey
+from wattkeeper.holders import gpus, marks
+from wattkeeper.holders.base import Claim, HolderEdge, HolderKey
+from wattkeeper.holders.edge_log import EdgeLog
+from wattkeeper.holders.gpus import Device, Devices
+from wattkeeper.holders.lapse import Cgroups, Lapse
+from wattkeeper.holders.lapse import Roll as LapseRoll
 from wattkeeper.holders.mark_book import Edge, Hold, MarkBook, Saved
+from wattkeeper.model.clock import Clock
 from wattkeeper.model.holder import HolderInfo
+from wattkeeper.model.meter import Partition
 from wattkeeper.model.state import Finding, State
 
 _OPEN = "open.json"
 _BAD = "bad"
-_WHOLE_PPM = 1_000_000
-_MOST_EDGES = 4096
 _MOST_BAD = 100
 _HALF_WRITTEN_S = 3600
 
 
-@dataclass(frozen=True, slots=True)
-class MarkEdge:
-    """A marked hold that began or ended on some meters, at the mark's own time."""
+class Roll(LapseRoll, Protocol):
+    """Slurm's list of the jobs here, which can be asked for."""
 
-    key: HolderKey
-    started: bool
-    boot_ns: int
-    wall_ms: int
-    meters: tuple[str, ...]
+    def want(self) -> None:
+        """Ask, without waiting for the answer."""
+        ...
+
+    async def close(self) -> None:
+        """Ask no more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What marks are held against: whether their jobs still are.
+
+    `others`: claims by the environments of jobs; `grace_ns`: how long an epilog may be late.
+    """
+
+    cgroups: Cgroups
+    roll: Roll
+    others: Callable[[], Mapping[str, Sequence[Claim]]]
+    clock: Clock
+    grace_ns: int
 
 
 class MarkHolders:
     """Claims on GPUs from the start mark to the end mark, whether anything runs on them or not.
 
-    `spool` is `<data_dir>/marks`; `gpus_by_index` gives the meter behind each of Slurm's GPU
-    indices (PCI order), empty while it is not known. Open holds survive a restart in
-    `open.json`, written before the marks that made them are deleted. A hold still open at two
-    looks is the same run exactly if its `HolderKey` is equal; what began *and* ended in between,
-    also while no agent ran, is in `since()`. With `peek` nothing on disk is changed: for whoever
-    looks beside a running agent.
+    `spool` is `<data_dir>/marks`; `devices` gives the device behind each of Slurm's GPU indices,
+    empty while it is not known, `partitions` the MIG instances by UUID. Open holds survive a
+    restart in `open.json`, written before the marks that made them are deleted. A hold still open
+    at two looks is the same run exactly if its `HolderKey` is equal; what began *and* ended in
+    between, also while no agent ran, is in `edges()`. With `around`, a hold ends also where its
+    epilog was missed. With `peek` nothing on disk is changed: for whoever looks beside a running
+    agent.
     """
 
     name = "marks"
@@ -52,17 +72,23 @@ class MarkHolders:
     def __init__(
         self,
         spool: Path,
-        gpus_by_index: Callable[[], Mapping[int, str]],
+        devices: Callable[[], Devices],
         boot_id: str,
         *,
+        partitions: Callable[[], Mapping[str, Partition]] = dict,
+        around: Surroundings | None = None,
         peek: bool = False,
     ) -> None:
         self._spool = spool
         self._peek = peek
-        self._gpus_by_index = gpus_by_index
+        self._devices = devices
+        self._partitions = partitions
         self._boot_id = boot_id
+        self._around = around
+        self._lapse = Lapse(around.cgroups, around.roll, around.grace_ns) if around else None
         self._book: MarkBook | None = None
-        self._edges: deque[Edge] = deque(maxlen=_MOST_EDGES)
+        self._edges = EdgeLog()
+        self._just_ended: tuple[Hold, ...] = ()
         self._claims: dict[str, tuple[Claim, ...]] = {}
         self._unknown: frozenset[int] = frozenset()
         self._failed = ""
@@ -72,33 +98,39 @@ class MarkHolders:
         self._lock = threading.Lock()
 
     async def look(self) -> None:
-        """Take in the spool."""
-        await asyncio.to_thread(self._look)
+        """Take in the spool, and end what was forgotten."""
+        if await asyncio.to_thread(self._look) and self._around is not None:
+            self._around.roll.want()
 
     def claims(self) -> Mapping[str, Sequence[Claim]]:
         """Return a claim, `allocated`, for each GPU of each open hold."""
         return self._claims
 
     def infos(self) -> Mapping[HolderKey, HolderInfo]:
-        """Return every open hold, also one without GPUs, with the labels of its mark."""
+        """Return every open hold, also one without GPUs, with the labels of its mark.
+
+        Those that the last look saw end are still among them: they are to be booked yet.
+        """
         holds = self._book.holds if self._book else ()
         return {
             hold.key: HolderInfo(
                 hold.key.manager, hold.key.raw_id, hold.key.birth_ms, hold.latest.labels
             )
-            for hold in holds
+            for hold in (*self._just_ended, *holds)
         }
 
-    def since(self, boot_ns: int) -> Sequence[MarkEdge]:
+    def edges(self, since_boot_ns: int) -> Sequence[HolderEdge]:
         """Return the edges after an instant of this boot that the looks so far have taken in."""
-        gpus = self._gpus_by_index()
-        return [
-            MarkEdge(
-                edge.hold.key, edge.started, edge.boot_ns, edge.wall_ms, _meters(edge.hold, gpus)
-            )
-            for edge in list(self._edges)
-            if edge.boot_ns > boot_ns
-        ]
+        return self._edges.since(since_boot_ns)
+
+    def fresh(self) -> Sequence[HolderEdge]:
+        """Return the edges that the last look has taken in, at their marks' own times."""
+        return self._edges.fresh
+
+    @property
+    def missed_epilogs(self) -> int:
+        """Holds that had to be ended without an epilog, since this agent has started."""
+        return self._book.ignored["missed_epilog"] if self._book else 0
 
     def findings(self) -> Sequence[Finding]:
         """Return how the spool does, what was put aside, and indices that fit no GPU."""
@@ -119,25 +151,53 @@ class MarkHolders:
         return found
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Ask Slurm no more."""
+        if self._around is not None:
+            await self._around.roll.close()
 
     def _ignored(self) -> str:
         counts = self._book.ignored if self._book else {}
         return "".join(f", {count} {kind}" for kind, count in sorted(counts.items()))
 
-    def _look(self) -> None:
+    def _look(self) -> bool:
+        """Take in the spool; True if Slurm is to be asked about a hold."""
         with self._lock:
+            self._edges.begin()
+            self._just_ended = ()
+            ask = False
             try:
                 if self._book is None:
                     self._tidy()
                     self._book = MarkBook(self._boot_id, self._read_open())
                 self._drain(self._book)
+                ask = self._end_forgotten(self._book)
             except OSError as error:
                 self._failed = f"{error.filename or self._spool}: {error.strerror}"
             else:
                 self._failed = ""
             if self._book is not None:
                 self._claim(self._book.holds)
+            return ask
+
+    def _end_forgotten(self, book: MarkBook) -> bool:
+        if self._lapse is None or self._around is None or self._peek:
+            return False
+        meters = {hold.key: self._meters(hold) for hold in book.holds}
+        now_ns = self._around.clock.boot_ns()
+        review = self._lapse.review(book.holds, meters, self._around.others(), now_ns)
+        for hold in review.lived:
+            book.live(hold)
+        self._note([book.lapse(hold, now_ns) for hold in review.lapsed])
+        if review.lived or review.lapsed:
+            marks.write_durably(self._spool / _OPEN, msgspec.json.encode(book.saved()))
+        return review.ask
+
+    def _note(self, edges: Sequence[Edge]) -> None:
+        self._just_ended += tuple(edge.hold for edge in edges if not edge.started)
+        self._edges.add(
+            HolderEdge(edge.hold.key, edge.started, edge.boot_ns, self._meters(edge.hold))
+            for edge in edges
+        )
 
     def _read_open(self) -> Saved | None:
         file = self._spool / _OPEN
@@ -162,7 +222,7 @@ class MarkHolders:
                 continue  # the agent beside whom we peek has taken it in
         if not found:
             return
-        self._edges.extend(book.apply(found.values()))
+        self._note(book.apply(found.values()))
         if self._peek:
             return
         # If this fails the marks stay and are applied once more, which changes nothing.
@@ -201,34 +261,34 @@ class MarkHolders:
                 half.unlink(missing_ok=True)
 
     def _claim(self, holds: Sequence[Hold]) -> None:
-        gpus = self._gpus_by_index()
-        by_meter: dict[str, list[Hold]] = {}
+        by_meter: dict[str, list[tuple[Hold, Claim]]] = {}
         for hold in holds:
-            for meter in _meters(hold, gpus):
-                by_meter.setdefault(meter, []).append(hold)
-        held = {index for hold in holds for index in hold.latest.gpus}
-        self._unknown = frozenset(held - gpus.keys()) if gpus else frozenset()
-        self._claims = {meter: _claims(on_meter) for meter, on_meter in by_meter.items()}
+            held = gpus.claims(self._held(hold), hold.key, shared=hold.latest.shared)
+            for meter, claim in held.items():
+                by_meter.setdefault(meter, []).append((hold, claim))
+        known = self._devices()
+        named = {index for hold in holds for index in hold.latest.gpus}
+        self._unknown = frozenset(named - known.keys()) if known else frozenset()
+        self._claims = {meter: _alone(claims) for meter, claims in by_meter.items()}
+
+    def _held(self, hold: Hold) -> list[Device]:
+        known, partitions = self._devices(), self._partitions()
+        named = [known[index] for index in hold.latest.gpus if index in known]
+        return [*named, *(gpus.by_uuid(uuid, partitions) for uuid in hold.latest.uuids)]
+
+    def _meters(self, hold: Hold) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(gpus.meter(device) for device in self._held(hold)))
 
 
-def _claims(holds: Sequence[Hold]) -> tuple[Claim, ...]:
+def _alone(claims: Sequence[tuple[Hold, Claim]]) -> tuple[Claim, ...]:
     """Return the claims on one meter, only the newest of those that would hold it alone.
 
     Two exclusive holds on one meter can only come from one mark by index and one by UUID.
     """
-    alone = [hold for hold in holds if not hold.latest.shared]
+    alone = [hold for hold, claim in claims if gpus.whole(claim)]
     newest = max(alone, key=lambda hold: hold.latest.boot_ns, default=None)
     return tuple(
-        Claim(
-            hold.key,
-            reserved_ppm=None if hold.latest.shared or len(holds) > 1 else _WHOLE_PPM,
-            allocated=True,
-        )
-        for hold in holds
-        if hold.latest.shared or hold is newest
+        replace(claim, reserved_ppm=None) if gpus.whole(claim) and len(claims) > 1 else claim
+        for hold, claim in claims
+        if hold is newest or not gpus.whole(claim)
     )
-
-
-def _meters(hold: Hold, gpus: Mapping[int, str]) -> tuple[str, ...]:
-    named = [gpus[index] for index in hold.latest.gpus if index in gpus]
-    return tuple(dict.fromkeys([*named, *(f"gpu/{uuid}" for uuid in hold.latest.uuids)]))

@@ -24,6 +24,7 @@ _CONTAINER = re.compile(
     r"(?:(?:cri-containerd|containerd|crio|docker|libpod)[-:])?"
     r"(?P<id>[0-9a-f]{64})(?:\.scope)?(?=/|$)",
 )
+_JOB_ID = re.compile(r"[0-9]{1,19}|s[0-9A-HJKMNP-TV-Z]{13}")
 _USERS = re.compile(r"(?:^|/)user\.slice(?=/|$)")
 
 
@@ -97,6 +98,11 @@ def parse(path: str) -> JobPath | None:
     if "uid" in match.groupdict():
         return JobPath(KUBERNETES, match["uid"].replace("_", "-"), _container(path))
     return _slurm(match)
+
+
+def is_job_id(text: str) -> bool:
+    """Tell whether a text is a Slurm job id or a SLUID."""
+    return _JOB_ID.fullmatch(text) is not None
 
 
 def _inside(path: str, outer: JobPath) -> JobPath:

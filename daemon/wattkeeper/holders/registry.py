@@ -5,11 +5,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from wattkeeper.holders.base import ActivitySource, Claim, HolderKey, HolderSource
+from wattkeeper.holders.base import (
+    ActivitySource,
+    Claim,
+    EdgeSource,
+    HolderEdge,
+    HolderKey,
+    HolderSource,
+)
 from wattkeeper.holders.merging import merge
 from wattkeeper.holders.paths import SLURM
+from wattkeeper.holders.precedence import Conflict, Word, settle
 from wattkeeper.model.holder import HolderInfo
-from wattkeeper.model.state import Finding
+from wattkeeper.model.state import Finding, State
+
+_MARKS = "marks"
+_FIX_CONFLICT = (
+    "the scheduler's word is booked; see whether gres.conf, prolog and ConstrainDevices agree"
+)
 
 
 class HolderRegistry:
@@ -36,20 +49,31 @@ class HolderRegistry:
             self._ways[key] = set(entry["ways"])
         self._claims: dict[str, tuple[Claim, ...]] = {}
         self._infos: dict[HolderKey, HolderInfo] = {}
+        self._fresh: tuple[HolderEdge, ...] = ()
+        self.conflicts: tuple[Conflict, ...] = ()
 
     async def look(self) -> None:
         """Let every source look, one after the other, then merge."""
         # In order: processes take the births that the cgroups have just found.
         for source in self._sources:
             await source.look()
+        before = dict(self._keys)
         self._identify()
+        names = before | self._keys
+        self._fresh = tuple(
+            replace(edge, key=names.get(edge.key, edge.key))
+            for source in self._sources
+            if isinstance(source, EdgeSource)
+            for edge in source.fresh()
+        )
         self._infos = self._merge_infos()
         self._claims = self._merge_claims()
 
     def claims(self) -> Mapping[str, Sequence[Claim]]:
         """Return the merged claims by meter, as of the last look.
 
-        What is allocated goes before what is only seen: see `merging`.
+        The stronger word goes before the weaker (see `precedence`), and what is allocated before
+        what is only seen (see `merging`). What was not believed is in `conflicts`.
         """
         return self._claims
 
@@ -58,8 +82,30 @@ class HolderRegistry:
         return self._infos
 
     def findings(self) -> Sequence[Finding]:
-        """Return the findings of every source."""
-        return [finding for source in self._sources for finding in source.findings()]
+        """Return the findings of every source, and where they disagree."""
+        found = [finding for source in self._sources for finding in source.findings()]
+        if self.conflicts:
+            one = self.conflicts[0]
+            rivals = ", ".join(key.raw_id for key in one.against) or "what its mark says"
+            detail = (
+                f"{len(self.conflicts)} claims contradict each other, such as {one.meter}: "
+                f"{one.kind} say {one.holder.raw_id}, against {rivals}"
+            )
+            found.append(Finding("holders/conflicts", State.FAILING, detail, _FIX_CONFLICT))
+        return found
+
+    def edges(self, since_boot_ns: int) -> Sequence[HolderEdge]:
+        """Return what began or ended after an instant of this boot."""
+        return [
+            replace(edge, key=self.key(edge.key))
+            for source in self._sources
+            if isinstance(source, EdgeSource)
+            for edge in source.edges(since_boot_ns)
+        ]
+
+    def fresh(self) -> Sequence[HolderEdge]:
+        """Return what the last look found to have begun or ended, and when it really did."""
+        return self._fresh
 
     async def close(self) -> None:
         """Close every source, all of them at once."""
@@ -117,12 +163,11 @@ class HolderRegistry:
         }
 
     def _merge_claims(self) -> dict[str, tuple[Claim, ...]]:
-        by_meter: dict[str, list[Claim]] = {}
+        by_meter: dict[str, list[Word]] = {}
         for source in self._sources:
             for meter, claims in source.claims().items():
                 by_meter.setdefault(meter, []).extend(
-                    claim if claim.holder is None else replace(claim, holder=self.key(claim.holder))
-                    for claim in claims
+                    Word(source.name, self._under_merged_key(claim)) for claim in claims
                 )
         listed = {
             meter
@@ -130,8 +175,35 @@ class HolderRegistry:
             if isinstance(source, ActivitySource)
             for meter in source.listed()
         }
+        marked, pods = self._marked(), self._pods()
+        conflicts: list[Conflict] = []
+        merged = {}
+        for meter, words in by_meter.items():
+            standing, against = settle(meter, words, marked, pods)
+            conflicts += against
+            merged[meter] = merge(standing, all_seen=meter in listed)
+        self.conflicts = tuple(conflicts)
+        return merged
+
+    def _under_merged_key(self, claim: Claim) -> Claim:
+        return claim if claim.holder is None else replace(claim, holder=self.key(claim.holder))
+
+    def _marked(self) -> set[HolderKey]:
+        """Return the holders of which an open mark speaks."""
+        marked: set[HolderKey] = set()
+        for source in self._sources:
+            if source.name == _MARKS:
+                fresh = source.fresh() if isinstance(source, EdgeSource) else ()
+                ended = {edge.key for edge in fresh if not edge.started}
+                marked |= {self.key(key) for key in source.infos().keys() - ended}
+        return marked
+
+    def _pods(self) -> dict[HolderKey, str]:
+        """Return the pod in which each Slurm job runs, of those that run in one."""
         return {
-            meter: merge(claims, all_seen=meter in listed) for meter, claims in by_meter.items()
+            key: info.labels["pod_uid"]
+            for key, info in self._infos.items()
+            if key.manager == SLURM and "pod_uid" in info.labels
         }
 
 

@@ -57,16 +57,18 @@ def test_slices() -> None:
             THREE: [slice_("MIG-other", 125_001, "1")],
         }
     ).values()
+    other = ("MIG-other",)
     assert found == (
-        Claim(ONE, reserved_ppm=625_000, compute_ppm=627_000, allocated=True),
-        Claim(TWO, reserved_ppm=62_501, compute_ppm=63_001, allocated=True),
-        Claim(THREE, reserved_ppm=62_500, compute_ppm=63_000, allocated=True),
+        Claim(
+            ONE,
+            reserved_ppm=625_000,
+            compute_ppm=627_000,
+            allocated=True,
+            partitions=("MIG-big", "MIG-small"),
+        ),
+        Claim(TWO, reserved_ppm=62_501, compute_ppm=63_001, allocated=True, partitions=other),
+        Claim(THREE, reserved_ppm=62_500, compute_ppm=63_000, allocated=True, partitions=other),
     )
-
-
-def test_a_slice_of_unknown_size() -> None:
-    """It is held all the same, without a reservation."""
-    assert claims({ONE: [Hold("gpu/a", "mig-1")]}) == {"gpu/a": (Claim(ONE, allocated=True),)}
 
 
 HOLDS = st.one_of(

@@ -115,7 +115,8 @@ def test_claimed_devices(listed: ClaimedDevice, expected: Device | None) -> None
         (Device(minor=0, instance=7, replica="1"), Hold(f"gpu/{A}", SLICE, 125_000, 142_857, "1")),
         (Device(number=0), Hold(f"gpu/{A}")),
         (Device(number=5), None),
-        (Device(number=0, slice="mig-1"), Hold(f"gpu/{A}", "mig-1", 125_000, 142_857)),
+        (Device(number=0, slice="mig-1"), Hold(f"gpu/{A}", SLICE, 125_000, 142_857)),
+        (Device(number=1, slice="mig-1"), None),
     ],
 )
 def test_on_its_meter(device: Device, expected: Hold | None) -> None:
@@ -136,12 +137,9 @@ def test_dra_numbers_are_believed_only_where_minor_and_index_agree() -> None:
     assert crossed.hold(Device(minor=0)) == Hold(f"gpu/{B}")
 
 
-def test_a_slice_of_unknown_place_has_a_size_only_if_all_have_the_same() -> None:
-    """DRA names a slice by its place; with slices of several sizes nobody knows which it is."""
-    device = Device(number=0, slice="mig-1")
-    alike = gpus(sizes=(125_000, 125_000)).hold(device)
-    assert alike == Hold(f"gpu/{A}", "mig-1", 125_000, 142_857)
-    assert gpus(sizes=(125_000, 250_000)).hold(device) == Hold(f"gpu/{A}", "mig-1")
+def test_a_slice_named_by_its_place_is_certain_only_if_it_is_the_only_one() -> None:
+    """DRA names a slice by profile and place, which the driver does not tell."""
+    assert gpus(sizes=(125_000, 125_000)).hold(Device(number=0, slice="mig-1")) is None
 
 
 def test_picks_the_gpus_of_a_pod() -> None:

@@ -153,7 +153,10 @@ class Kubelet:
 
 
 class Impostor:
-    """Something else that listens at the kubelet's socket: it says `words`, then nothing more."""
+    """Something else that listens at the kubelet's socket: to a request it says `words`.
+
+    Then it says nothing more, or hangs up.
+    """
 
     def __init__(self, path: Path, words: bytes, *, hang_up: bool = False) -> None:
         self._words = words
@@ -179,8 +182,22 @@ class Impostor:
                 caller, _ = self._listener.accept()
             except OSError:
                 return  # closed
+            _await_request(caller)
             caller.sendall(self._words)
             if self._hang_up:
                 caller.close()
             else:
                 self._callers.append(caller)
+
+
+def _await_request(caller: socket.socket) -> None:
+    """Read up to the end of the first HEADERS frame, which asks for a call."""
+    stream = caller.makefile("rb")
+    stream.read(24)  # the preface of HTTP/2
+    kind = None
+    while kind != 1:
+        head = stream.read(9)
+        if len(head) < 9:
+            return  # the caller has given up
+        kind = head[3]
+        stream.read(int.from_bytes(head[:3], "big"))

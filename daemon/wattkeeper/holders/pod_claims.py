@@ -35,14 +35,24 @@ def _on_meter(holders: Mapping[HolderKey, set[Hold]]) -> tuple[Claim, ...]:
             taken_in_turns |= bool(hold.replica)
     memory: dict[HolderKey, int] = {}
     compute: dict[HolderKey, int] = {}
+    instances: dict[HolderKey, list[str]] = {}
     for part, of_part in turns.items():
         uneven = len(set(of_part.values())) > 1
         alone = len(of_part) == 1 and not taken_in_turns
         whole = _WHOLE_PPM if alone or uneven else None
         _add(memory, of_part, part.memory_ppm if part.part else whole)
         _add(compute, of_part, part.compute_ppm)
+        if part.part:
+            for key in of_part:
+                instances.setdefault(key, []).append(part.part)
     return tuple(
-        Claim(key, reserved_ppm=memory.get(key), compute_ppm=compute.get(key), allocated=True)
+        Claim(
+            key,
+            reserved_ppm=memory.get(key),
+            compute_ppm=compute.get(key),
+            allocated=True,
+            partitions=tuple(sorted(instances.get(key, ()))),
+        )
         for key in keys
     )
 

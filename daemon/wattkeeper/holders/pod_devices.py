@@ -67,8 +67,8 @@ class GpuPod:
 class Hold:
     """A device on its meter.
 
-    `part`: which part of the GPU, empty for all of it; `memory_ppm`, `compute_ppm`: how much that
-    is, None if not known. `replica` as in `Device`.
+    `part`: the UUID of a MIG instance, empty for all of the GPU; `memory_ppm`, `compute_ppm`: how
+    much of it that is. `replica` as in `Device`.
     """
 
     meter: str
@@ -169,7 +169,7 @@ class GpuMap:
             partition = next((p for p in here if p.instance == device.instance), None)
             return _in_part(partition, device.replica) if partition else None
         if device.slice:
-            return self._some_slice(meter, device)
+            return self._slice(meter)
         return Hold(meter, replica=device.replica)
 
     def _numbered(self, device: Device) -> str | None:
@@ -181,12 +181,10 @@ class GpuMap:
         meter = self._by_minor.get(device.number)
         return meter if meter == self._by_index.get(device.number) else None
 
-    def _some_slice(self, meter: str, device: Device) -> Hold:
-        """A slice is named by its place on the GPU; its size is known if they all have one."""
+    def _slice(self, meter: str) -> Hold | None:
+        """DRA names a slice by its place on the GPU: certain where it is the only one."""
         here = [p for p in self._partitions.values() if p.meter == meter]
-        sizes = {(p.memory_ppm, p.compute_ppm) for p in here}
-        memory_ppm, compute_ppm = sizes.pop() if len(sizes) == 1 else (None, None)
-        return Hold(meter, device.slice, memory_ppm, compute_ppm)
+        return _in_part(here[0], "") if len(here) == 1 else None
 
 
 def _in_part(partition: Partition, replica: str) -> Hold:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from wattkeeper.holders.base import Claim, HolderKey
+from wattkeeper.holders.base import Claim, HolderEdge, HolderKey
+from wattkeeper.holders.cgroups import Life
+from wattkeeper.holders.edge_log import EdgeLog
 from wattkeeper.holders.paths import KUBERNETES
 from wattkeeper.holders.pod_answers import DeniedError
 from wattkeeper.holders.pod_claims import claims
@@ -21,6 +23,7 @@ from wattkeeper.model.state import Finding, State
 
 _YOUNG_NS: Final = 5 * NS_PER_S
 """How long a new pod is asked for at every look: DRA tells its devices once it is prepared."""
+_NONE: Final = frozenset[str]()
 _FIX_NAMES = "mount the host's /var/log/pods and set kubernetes.pod_logs"
 _FIX_UNREAD = "compare with `nvidia-smi -L`; after a MIG change restart the device plugin"
 
@@ -29,11 +32,13 @@ _FIX_UNREAD = "compare with `nvidia-smi -L`; after a MIG change restart the devi
 class NodeView:
     """What the rest of the agent knows of this node. Each is called at every look, without I/O.
 
-    `pods`: births (UTC ms) by UID of the pods that have a cgroup, None while cgroups cannot be
-    seen. `gpus`: the meters of the GPUs. `partitions`: MIG instances by UUID.
+    `pods`: by UID the pods that have a cgroup, None while cgroups cannot be seen. `died_ns`: when
+    the cgroup of (manager, raw id) went, in boot time, None if not seen. `gpus`: the meters of
+    the GPUs. `partitions`: MIG instances by UUID.
     """
 
-    pods: Callable[[], Mapping[str, int] | None]
+    pods: Callable[[], Mapping[str, Life] | None]
+    died_ns: Callable[[str, str], int | None]
     gpus: Callable[[], Sequence[MeterInfo]]
     partitions: Callable[[], Mapping[str, Partition]]
 
@@ -89,6 +94,7 @@ class PodResources:
         self._sighted_ms: dict[str, int] = dict(remembered or {})
         self._seen = _Look()
         self._claims: dict[str, tuple[Claim, ...]] = {}
+        self._edges = EdgeLog()
 
     async def look(self) -> None:
         """Ask the kubelet if it is time or pods have come; see which of its pods live."""
@@ -98,8 +104,9 @@ class PodResources:
         await self._listing.refresh(self._young(alive))
         if alive is None and any(not self._names.uids(_name(p)) for p in self._listing.pods):
             await asyncio.to_thread(self._names.scan)
-        self._seen = self._judge(alive)
+        before, self._seen = self._seen, self._judge(alive)
         self._claims = claims(self._seen.held)
+        self._note_edges(before, alive or {})
 
     def claims(self) -> Mapping[str, Sequence[Claim]]:
         """Return the claims by meter, as of the last look."""
@@ -108,6 +115,14 @@ class PodResources:
     def infos(self) -> Mapping[HolderKey, HolderInfo]:
         """Return every listed pod that lives, also those without a GPU, with its name."""
         return self._seen.infos
+
+    def edges(self, since_boot_ns: int) -> Sequence[HolderEdge]:
+        """Return holds that began with their pod's cgroup or ended with it since an instant."""
+        return self._edges.since(since_boot_ns)
+
+    def fresh(self) -> Sequence[HolderEdge]:
+        """Return what the last look found: births are older than the kubelet's answer."""
+        return self._edges.fresh
 
     def remember(self) -> dict[str, int]:
         """Return, ready for JSON, the births of the pods whose UID is not known."""
@@ -134,7 +149,7 @@ class PodResources:
         """Give up on a question that is still open."""
         await self._listing.close()
 
-    def _young(self, alive: Mapping[str, int] | None) -> list[PodName | None]:
+    def _young(self, alive: Mapping[str, Life] | None) -> list[PodName | None]:
         """Return the names of the pods that have just come and are not known to hold a device."""
         now_ns = self._clock.boot_ns()
         self._seen_ns = {uid: self._seen_ns.get(uid, now_ns) for uid in alive or ()}
@@ -143,7 +158,7 @@ class PodResources:
         names = [self._names.name(uid) for uid in young]
         return [name for name in names if name is None or name not in settled]
 
-    def _judge(self, alive: Mapping[str, int] | None) -> _Look:
+    def _judge(self, alive: Mapping[str, Life] | None) -> _Look:
         look = _Look()
         gpus = GpuMap(self._view.gpus(), self._view.partitions())
         listed = set()
@@ -156,15 +171,30 @@ class PodResources:
             self._sighted_ms = {k: ms for k, ms in self._sighted_ms.items() if k in listed}
         return look
 
-    def _key(self, pod: GpuPod, alive: Mapping[str, int] | None) -> HolderKey | None:
+    def _note_edges(self, before: _Look, alive: Mapping[str, Life]) -> None:
+        """Note when holds really began and ended: a pod has its GPUs for as long as it lives."""
+        self._edges.begin()
+        was, now = _meters(before), _meters(self._seen)
+        for key in was.keys() | now.keys():
+            then, there = was.get(key, _NONE), now.get(key, _NONE)
+            more, fewer = there - then, then - there
+            life = alive.get(key.raw_id)
+            if more and life is not None:
+                self._edges.add([HolderEdge(key, True, life.born_ns, tuple(sorted(more)))])
+            if fewer:
+                died_ns = None if life else self._view.died_ns(key.manager, key.raw_id)
+                at_ns = self._clock.boot_ns() if died_ns is None else died_ns
+                self._edges.add([HolderEdge(key, False, at_ns, tuple(sorted(fewer)))])
+
+    def _key(self, pod: GpuPod, alive: Mapping[str, Life] | None) -> HolderKey | None:
         """Return whose devices these are, None if the pod has ended or has no cgroup yet."""
         uids = self._names.uids(_name(pod))
         if alive is not None:
             living = [uid for uid in uids if uid in alive]
             if living:
                 # A pod of a StatefulSet comes back under its name: the newest has the devices.
-                uid = max(living, key=lambda known: (alive[known], known))
-                return HolderKey(KUBERNETES, uid, alive[uid])
+                uid = max(living, key=lambda known: (alive[known].born_ns, known))
+                return alive[uid].key
             if uids or not self._names.trouble:
                 return None
         elif len(uids) == 1:
@@ -197,6 +227,10 @@ class PodResources:
         free = sorted(offered - given)
         detail = f"{len(offered)} GPU devices allocatable, {len(free)} of them free"
         return f"{detail}: {_some(free)}" if free else detail
+
+
+def _meters(look: _Look) -> dict[HolderKey, frozenset[str]]:
+    return {key: frozenset(hold.meter for hold in holds) for key, holds in look.held.items()}
 
 
 def _name(pod: GpuPod) -> PodName:

@@ -4,19 +4,21 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from wattkeeper.agent import slurm
 from wattkeeper.agent.config import AgentSettings
 from wattkeeper.agent.place import boot_id, claim
 from wattkeeper.agent.runtime import Agent
+from wattkeeper.agent.slurm import SlurmDevices
 from wattkeeper.agent.transport import HttpTransport
 from wattkeeper.flags import ConfigError
+from wattkeeper.holders.base import HolderSource
 from wattkeeper.holders.cgroups import CgroupHolders
-from wattkeeper.holders.mark_holders import MarkHolders
-from wattkeeper.holders.marks import SPOOL
 from wattkeeper.holders.paths import Believed
 from wattkeeper.holders.processes import ProcessHolders
 from wattkeeper.holders.registry import HolderRegistry
 from wattkeeper.metering.journal import Journal, JournalError
 from wattkeeper.model.clock import Clock, SystemClock
+from wattkeeper.model.reading import Gauge
 from wattkeeper.sources.host import HostSource
 from wattkeeper.sources.hwmon import HwmonSource
 from wattkeeper.sources.nvml import NvmlSource
@@ -58,25 +60,32 @@ class Node:
             self.nvml.processes, path.procfs, clock, self._cgroups.birth_ms, believed,
             self.nvml.partitions,
         )  # fmt: skip
-        self._marks = MarkHolders(settings.data_dir / SPOOL, self._gpus_by_index, boot, peek=peek)
+        self.slurm_devices = SlurmDevices(
+            self.nvml.meters, self.nvml.partitions, settings.slurm.gpu_order
+        )
+        weak, self._marks = slurm.ways(
+            settings, self._cgroups, self.slurm_devices, self.nvml.partitions, clock, boot,
+            on_edge, peek=peek,
+        )  # fmt: skip
         # Marks last: their labels are the scheduler's own.
-        self.holders = HolderRegistry((self._cgroups, processes, self._marks), memo(_MERGED) or ())
+        ways: list[HolderSource] = [self._cgroups, processes, *weak, self._marks]
+        self.holders = HolderRegistry(ways, memo(_MERGED) or ())
 
     def memos(self) -> Mapping[str, Any]:
         """Return what lets holders keep their births over a restart."""
         return {_CGROUPS: self._cgroups.remember(), _MERGED: self.holders.remember()}
 
     def changed_hands(self, meter: str, since_ns: int) -> bool:
-        """Tell whether a mark after `since_ns` (boot time) gave or took the meter."""
+        """Tell whether a job got or lost the meter after `since_ns` (boot time)."""
         return any(meter in edge.meters for edge in self.holders.edges(since_ns))
 
     def _module_metered(self) -> bool:
         """Tell whether a GPU's counter covers its whole module, Grace and all."""
         return any(spec.info.labels.get("scope") == "module" for spec in self.nvml.meters())
 
-    def _gpus_by_index(self) -> Mapping[int, str]:
-        """Return the GPUs as Slurm counts them: by PCI address."""
-        return {int(spec.info.labels["gpu"]): spec.info.name for spec in self.nvml.meters()}
+    def gauges(self) -> list[Gauge]:
+        """Return what is counted about holders."""
+        return slurm.gauges(self.holders, self._marks)
 
 
 @contextlib.contextmanager
@@ -101,7 +110,7 @@ def agent(settings: AgentSettings, on_edge: Callable[[], None]) -> Iterator[Agen
         node = Node(settings, clock, boot, on_edge, journal.memo)
         yield Agent(
             settings, clock, boot, node.sources, node.holders, journal,
-            transport(settings), node.memos, node.changed_hands,
+            transport(settings), node.memos, node.changed_hands, node.holders.fresh, node.gauges,
         )  # fmt: skip
 
 

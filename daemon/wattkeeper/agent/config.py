@@ -50,6 +50,17 @@ class SlurmSection(Section):
         False,
         description="slurmd runs in pods: believe job folders in them (no other pod may make any)",
     )
+    gpu_order: Literal["pci", "minor"] = Field(
+        "pci",
+        description="what Slurm's GPU indices count: PCI order, or minors (gres.conf with File=)",
+    )
+    epilog_grace: Duration = Field(
+        timedelta(seconds=60),
+        description="how long a job whose cgroup has gone keeps its GPUs without its end mark",
+    )
+    job_mapping_dir: Path | None = Field(
+        None, description="folder of files by GPU with job ids, as dcgm-exporter reads it"
+    )
 
 
 class NvmlSection(Section):

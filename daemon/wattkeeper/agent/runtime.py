@@ -12,7 +12,7 @@ from wattkeeper.agent.config import POINT_INTERVAL, AgentSettings
 from wattkeeper.agent.sender import Sender
 from wattkeeper.agent.transport import Transport
 from wattkeeper.delivery.wire import Live, Snapshot, SourceReport
-from wattkeeper.holders.base import Claim, HolderKey
+from wattkeeper.holders.base import Claim, HolderEdge, HolderKey
 from wattkeeper.metering.book import Ruling
 from wattkeeper.metering.counter import Break, Identity
 from wattkeeper.metering.journal import Journal, JournalError
@@ -66,8 +66,10 @@ class Agent:
 
     `boot` is the kernel's boot id. `memos` gives what else must survive a restart, as plain data
     by name; it is committed with the books. `changed_hands` tells whether a meter got or lost a
-    holder since a boot instant, also while no agent ran. `tick` and `deliver_once` are all there
-    is to it: a service calls them by the clock, a simulation as fast as it can.
+    holder since a boot instant, also while no agent ran; `edges` when holders really came and
+    went, of those that the last look found; `counted` what is counted about them. `tick` and
+    `deliver_once` are all there is to it: a service calls them by the clock, a simulation as fast
+    as it can.
     """
 
     settings: AgentSettings
@@ -79,6 +81,8 @@ class Agent:
     transport: Transport | None = None
     memos: Callable[[], Mapping[str, Any]] = dict
     changed_hands: Callable[[str, int], bool] = lambda _meter, _since_ns: False
+    edges: Callable[[], Sequence[HolderEdge]] = tuple
+    counted: Callable[[], Sequence[Gauge]] = tuple
     sampler: Sampler = field(init=False)
     sender: Sender | None = field(init=False, default=None)
     trouble: str = field(init=False, default="")
@@ -133,6 +137,7 @@ class Agent:
                 self.holders.claims(),
                 self.clock.boot_ns(),
                 self.clock.wall_ns(),
+                self.edges(),
             )
             self._pending += self.sampler.take()
             if self._pending or checkpoint:
@@ -173,7 +178,8 @@ class Agent:
 
     def gauges(self) -> list[Gauge]:
         """Return live values that belong to no meter."""
-        return [gauge for source in self.sources for gauge in source.gauges()]
+        found = [gauge for source in self.sources for gauge in source.gauges()]
+        return [*found, *self.counted()]
 
     def findings(self) -> list[Finding]:
         """Return the state of every part of this agent."""

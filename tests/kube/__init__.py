@@ -1,0 +1,1 @@
+"""An API server of Kubernetes for tests."""

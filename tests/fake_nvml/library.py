@@ -26,7 +26,11 @@ class _Mig(ctypes.Structure):
         ("uuid", ctypes.c_char * 96),
         ("profile", ctypes.c_char * 32),
         ("slices", ctypes.c_uint32),
+        ("compute_slices", ctypes.c_uint32),
         ("memory_mb", ctypes.c_uint32),
+        ("gpu_instance", ctypes.c_uint32),
+        ("compute_instance", ctypes.c_uint32),
+        ("sm_percent", ctypes.c_uint32),
     )
 
 
@@ -83,6 +87,11 @@ class GpuState(ctypes.Structure):
         ("calls", ctypes.c_uint64),
         ("load_count", ctypes.c_uint32),
         ("loads", _Load * MAX_LOADS),
+        ("minor", ctypes.c_uint32),
+        ("gpm", ctypes.c_uint32),
+        ("unprivileged", ctypes.c_uint32),
+        ("instance", ctypes.c_uint32 * 64),
+        ("mps", ctypes.c_uint32 * 64),
     )
 
     def energy_mj(self, at_ns: int) -> int:
@@ -128,11 +137,23 @@ class GpuState(ctypes.Structure):
         self.base_w, self.amplitude_w, self.period_s = base_w, amplitude_w, period_s
         self.square = int(square)
 
-    def processes(self, pids: Sequence[int], sm_percent: Sequence[int] = ()) -> None:
-        """Put processes on the GPU, each with its share of SM time."""
+    def processes(
+        self,
+        pids: Sequence[int],
+        sm_percent: Sequence[int] = (),
+        instances: Sequence[str] = (),
+        mps: Sequence[int] = (),
+    ) -> None:
+        """Put processes on the GPU, each with its share of SM time.
+
+        `instances`: UUIDs of the MIG devices that they are on; `mps`: pids that are MPS clients.
+        """
+        uuids = [self.mig[i].uuid.decode() for i in range(self.mig_count)]
         for i, pid in enumerate(pids):
             self.pid[i] = pid
             self.sm_percent[i] = sm_percent[i] if sm_percent else 0
+            self.instance[i] = 1 + uuids.index(instances[i]) if instances else 0
+            self.mps[i] = int(pid in mps)
         self.process_count = len(pids)
 
     def without_fields(self, *ids: int) -> None:
@@ -140,10 +161,23 @@ class GpuState(ctypes.Structure):
         self.unsupported[: len(ids)] = ids
         self.unsupported_count = len(ids)
 
-    def slice(self, *instances: tuple[str, str, int]) -> None:
-        """Switch MIG on with instances of (uuid, profile, slices)."""
+    def slice(self, *instances: tuple[str, str, int], gpu_instances: Sequence[int] = ()) -> None:
+        """Switch MIG on with instances of (uuid, profile, slices of the GPU instance).
+
+        A profile such as `1c.3g.40gb` is a compute instance that has only a part of its GPU
+        instance; `gpu_instances` says in which one each is, else each is in one of its own.
+        """
+        inner: dict[int, int] = {}
         for i, (uuid, profile, slices) in enumerate(instances):
-            self.mig[i] = _Mig(uuid.encode(), profile.encode(), slices, slices * 10_000)
+            number = gpu_instances[i] if gpu_instances else i + 1
+            compute, _, rest = profile.partition("c.")
+            # A 10 GB slice is told as 9856 MB: the driver keeps some for itself.
+            memory_mb = int((rest or profile).partition(".")[2].rstrip("gb")) * 986
+            own = int(compute) if rest else slices
+            place = inner[number] = inner.get(number, -1) + 1
+            self.mig[i] = _Mig(
+                uuid.encode(), profile.encode(), slices, own, memory_mb, number, place, 100
+            )
         self.mig_count = len(instances)
         self.mig_mode = 1
 
@@ -201,7 +235,7 @@ class FakeNvml:
         gpu.memory_total, gpu.memory_used = 80 << 30, 20 << 30
         gpu.clock_mhz[:] = [1980, 1970, 2619, 1500]
         gpu.limit_mw = gpu.limit_max_mw = 700_000
-        gpu.architecture = 9
+        gpu.architecture, gpu.minor, gpu.gpm = 9, i, 1
 
     def gpu(self, i: int) -> GpuState:
         """Return GPU number `i` in the driver's order."""

@@ -40,7 +40,11 @@ enum family {
 
 /* From `at_ns` on the GPU draws `watts` more than its waveform; `joules`: drawn so until then. */
 struct load { int64_t at_ns; double watts, joules; };
-struct mig { char uuid[96]; char profile[32]; uint32_t slices; uint32_t memory_mb; };
+/* A MIG device: a compute instance of a GPU instance, `sm_percent` busy. */
+struct mig {
+    char uuid[96], profile[32];
+    uint32_t slices, compute_slices, memory_mb, gpu_instance, compute_instance, sm_percent;
+};
 
 struct gpu {
     char uuid[96], bus_id[32], name[96], serial[32];
@@ -64,6 +68,10 @@ struct gpu {
     uint64_t calls;
     uint32_t load_count; /* grows after its load is written, so that no reader sees half of one */
     struct load load[MAX_LOADS];
+    uint32_t minor, gpm;
+    uint32_t unprivileged;           /* the list of the whole GPU hides what is on instances */
+    uint32_t instance[MAX_PROCESSES]; /* 1 + index of the MIG device that a process is on */
+    uint32_t mps[MAX_PROCESSES];      /* whether a process is a client of an MPS server */
 };
 
 struct state {
@@ -308,7 +316,11 @@ int nvmlDeviceGetIndex(Device d, unsigned *out) {
     *out = mig_of(d) ? mig_of(d) - 1 : (unsigned)(g - shared->gpu);
     return OK;
 }
-int nvmlDeviceGetMinorNumber(Device d, unsigned *out) { return nvmlDeviceGetIndex(d, out); }
+int nvmlDeviceGetMinorNumber(Device d, unsigned *out) {
+    LOOK_UP(d, INFO);
+    *out = g->minor;
+    return mig_of(d) ? NOT_SUPPORTED : OK;
+}
 int nvmlDeviceGetUUID(Device d, char *out, unsigned size) {
     LOOK_UP(d, INFO);
     return text(out, size, mig_of(d) ? g->mig[mig_of(d) - 1].uuid : g->uuid);
@@ -444,14 +456,33 @@ NOT_OFFERED(nvmlDeviceGetBAR1MemoryInfo)
 
 /* ---- processes ---- */
 
-int nvmlDeviceGetComputeRunningProcesses_v3(Device d, unsigned *count, Process *out) {
+/* Whether a list names process `i`: clients of MPS and others are in lists of their own. */
+static int lists(const struct gpu *g, Device d, unsigned i, unsigned mps) {
+    if (g->mps[i] != mps) return 0;
+    if (mig_of(d)) return g->instance[i] == mig_of(d);
+    return !(g->mig_mode && g->unprivileged);
+}
+
+static int list_processes(Device d, unsigned *count, Process *out, unsigned mps) {
     LOOK_UP(d, PROCESSES);
-    unsigned room = *count;
-    *count = g->process_count;
-    if (room < g->process_count || (g->process_count && !out)) return INSUFFICIENT_SIZE;
-    for (unsigned i = 0; i < g->process_count; i++)
-        out[i] = (Process){g->pid[i], 1 << 30, UINT32_MAX, UINT32_MAX};
-    return OK;
+    unsigned room = *count, found = 0;
+    for (unsigned i = 0; i < g->process_count; i++) {
+        if (!lists(g, d, i, mps)) continue;
+        const struct mig *on = g->mig_mode && g->instance[i] ? &g->mig[g->instance[i] - 1] : NULL;
+        if (out && found < room)
+            out[found] = (Process){g->pid[i], 1 << 30, on ? on->gpu_instance : UINT32_MAX,
+                                   on ? on->compute_instance : UINT32_MAX};
+        found++;
+    }
+    *count = found;
+    return found > (out ? room : 0) ? INSUFFICIENT_SIZE : OK;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v3(Device d, unsigned *count, Process *out) {
+    return list_processes(d, count, out, 0);
+}
+int nvmlDeviceGetMPSComputeRunningProcesses_v3(Device d, unsigned *count, Process *out) {
+    return list_processes(d, count, out, 1);
 }
 int nvmlDeviceGetGraphicsRunningProcesses_v3(Device d, unsigned *count, Process *out) {
     LOOK_UP(d, PROCESSES);
@@ -464,6 +495,7 @@ int nvmlDeviceGetProcessUtilization(Device d, ProcessUse *out, unsigned *count, 
     (void)since;
     unsigned room = *count;
     *count = g->process_count;
+    if (g->mig_mode) return NOT_SUPPORTED;
     if (!g->process_count) return NOT_FOUND;
     if (room < g->process_count || !out) return INSUFFICIENT_SIZE;
     for (unsigned i = 0; i < g->process_count; i++)
@@ -491,14 +523,57 @@ int nvmlDeviceGetDeviceHandleFromMigDeviceHandle(Device d, Device *out) {
     *out = handle_of((unsigned)(g - shared->gpu), 0);
     return OK;
 }
-int nvmlDeviceGetGpuInstanceId(Device d, unsigned *out) { LOOK_UP(d, MIG); *out = mig_of(d); return OK; }
-int nvmlDeviceGetComputeInstanceId(Device d, unsigned *out) { LOOK_UP(d, MIG); *out = 0; return OK; }
+int nvmlDeviceGetGpuInstanceId(Device d, unsigned *out) {
+    LOOK_UP(d, MIG);
+    if (!mig_of(d)) return NOT_SUPPORTED;
+    *out = g->mig[mig_of(d) - 1].gpu_instance;
+    return OK;
+}
+int nvmlDeviceGetComputeInstanceId(Device d, unsigned *out) {
+    LOOK_UP(d, MIG);
+    if (!mig_of(d)) return NOT_SUPPORTED;
+    *out = g->mig[mig_of(d) - 1].compute_instance;
+    return OK;
+}
 int nvmlDeviceGetAttributes_v2(Device d, Attributes *out) {
     LOOK_UP(d, MIG);
     if (!mig_of(d)) return NOT_SUPPORTED;
     memset(out, 0, sizeof *out);
-    out->counts[6] = out->counts[7] = g->mig[mig_of(d) - 1].slices;
+    out->counts[6] = g->mig[mig_of(d) - 1].slices;
+    out->counts[7] = g->mig[mig_of(d) - 1].compute_slices;
     out->memory_mb = g->mig[mig_of(d) - 1].memory_mb;
+    return OK;
+}
+
+/* ---- GPM: how busy an instance was between two samples (here: what it is at the second) ---- */
+
+typedef struct { int64_t at_ns; uint32_t percent; } Sample;
+typedef struct { unsigned version, supported; } GpmSupport;
+typedef struct {
+    unsigned version, count;
+    Sample *first, *second;
+    struct { unsigned id; int code; double value; const char *info[3]; } metric[1];
+} GpmMetrics;
+
+int nvmlGpmQueryDeviceSupport(Device d, GpmSupport *out) { LOOK_UP(d, MIG); out->supported = g->gpm; return OK; }
+int nvmlGpmSampleAlloc(Sample **out) { READY(); *out = calloc(1, sizeof **out); return OK; }
+int nvmlGpmSampleFree(Sample *sample) { READY(); free(sample); return OK; }
+int nvmlGpmMigSampleGet(Device d, unsigned gpu_instance, Sample *out) {
+    LOOK_UP(d, MIG);
+    if (!g->gpm) return NOT_SUPPORTED;
+    for (uint32_t i = 0; i < g->mig_count; i++) {
+        if (g->mig[i].gpu_instance != gpu_instance) continue;
+        *out = (Sample){clock_ns(CLOCK_BOOTTIME), g->mig[i].sm_percent};
+        return OK;
+    }
+    return NOT_FOUND;
+}
+int nvmlGpmMetricsGet(GpmMetrics *ask) {
+    READY();
+    if (ask->version != 1 || ask->count != 1 || ask->metric[0].id != 2) return INVALID_ARGUMENT;
+    if (ask->second->at_ns - ask->first->at_ns < 100000000) return INVALID_ARGUMENT;
+    ask->metric[0].value = ask->second->percent;
+    ask->metric[0].code = OK;
     return OK;
 }
 

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from wattkeeper.agent import slurm
+from wattkeeper.agent import kubernetes, slurm
 from wattkeeper.agent.config import AgentSettings
 from wattkeeper.agent.place import boot_id, claim
 from wattkeeper.agent.runtime import Agent
@@ -24,7 +24,7 @@ from wattkeeper.sources.hwmon import HwmonSource
 from wattkeeper.sources.nvml import NvmlSource
 from wattkeeper.sources.rapl import RaplSource
 
-_CGROUPS, _MERGED = "cgroups", "holders"
+_CGROUPS, _PODS, _MERGED = "cgroups", "pods", "holders"
 
 
 class Node:
@@ -67,13 +67,21 @@ class Node:
             settings, self._cgroups, self.slurm_devices, self.nvml.partitions, clock, boot,
             on_edge, peek=peek,
         )  # fmt: skip
+        self._pods = kubernetes.ways(
+            settings.kubernetes, self._cgroups, self.nvml, clock, memo(_PODS)
+        )
         # Marks last: their labels are the scheduler's own.
-        ways: list[HolderSource] = [self._cgroups, processes, *weak, self._marks]
+        ways: list[HolderSource] = [self._cgroups, processes, *weak, *self._pods, self._marks]
         self.holders = HolderRegistry(ways, memo(_MERGED) or ())
 
     def memos(self) -> Mapping[str, Any]:
         """Return what lets holders keep their births over a restart."""
-        return {_CGROUPS: self._cgroups.remember(), _MERGED: self.holders.remember()}
+        births = {raw_id: ms for way in self._pods for raw_id, ms in way.remember().items()}
+        return {
+            _CGROUPS: self._cgroups.remember(),
+            _PODS: births,
+            _MERGED: self.holders.remember(),
+        }
 
     def changed_hands(self, meter: str, since_ns: int) -> bool:
         """Tell whether a job got or lost the meter after `since_ns` (boot time)."""
@@ -85,7 +93,7 @@ class Node:
 
     def gauges(self) -> list[Gauge]:
         """Return what is counted about holders."""
-        return slurm.gauges(self.holders, self._marks)
+        return [*slurm.gauges(self.holders, self._marks), *kubernetes.gauges(self._pods)]
 
 
 @contextlib.contextmanager

@@ -63,6 +63,20 @@ class SlurmSection(Section):
     )
 
 
+class KubernetesSection(Section):
+    """How this node's pods are seen to hold GPUs."""
+
+    enabled: bool | None = Field(
+        None, description="ask the kubelet which pod has which GPU; unset: where its socket is"
+    )
+    pod_resources: Path = Field(
+        Path("/var/lib/kubelet/pod-resources/kubelet.sock"), description="the kubelet's socket"
+    )
+    pod_logs: Path = Field(
+        Path("/var/log/pods"), description="folder of pods' logs, whose names tell pods' UIDs"
+    )
+
+
 class NvmlSection(Section):
     """How NVIDIA's driver is asked."""
 
@@ -118,6 +132,9 @@ class AgentSettings(Settings):
     journal: JournalSection = Field(JournalSection(), description="the durable list of windows")
     nvml: NvmlSection = Field(NvmlSection(), description="how NVIDIA's driver is asked")
     slurm: SlurmSection = Field(SlurmSection(), description="how Slurm jobs are seen")
+    kubernetes: KubernetesSection = Field(
+        KubernetesSection(), description="how pods are seen to hold GPUs"
+    )
 
     @field_validator("sample_interval")
     @classmethod

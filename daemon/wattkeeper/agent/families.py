@@ -27,6 +27,7 @@ FAMILIES: dict[str, str] = {
     "holder_ratio": "A holder's share of the meter's energy in the last window.",
     "holder_conflicts": "Claims on GPUs that contradict a stronger word, by who made them.",
     "missed_epilogs_total": "Marked holds that had to be ended without an end mark.",
+    "pod_gpus": "GPU devices of the kubelet: allocatable, allocated, and unclear which GPU it is.",
     "meter_crosscheck_ratio": "Energy by counter over energy by integrated power, this epoch.",
     "source_state": "1 for the state that a source, or one device of it, is in.",
     "source_read_seconds": "How long the last read of a source took.",

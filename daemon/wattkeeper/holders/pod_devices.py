@@ -153,8 +153,8 @@ class GpuMap:
     def __init__(self, meters: Iterable[MeterInfo], partitions: Mapping[str, Partition]) -> None:
         infos = list(meters)
         self._partitions = partitions
-        self._by_minor = {int(i.labels["minor"]): i.name for i in infos if "minor" in i.labels}
-        self._by_index = {int(i.labels["gpu"]): i.name for i in infos if "gpu" in i.labels}
+        self._by_minor = _by_number(infos, "minor")
+        self._by_index = _by_number(infos, "gpu")
 
     def hold(self, device: Device) -> Hold | None:
         """Return the device on its meter, None where it is not certain which one that is."""
@@ -191,3 +191,8 @@ def _in_part(partition: Partition, replica: str) -> Hold:
     return Hold(
         partition.meter, partition.uuid, partition.memory_ppm, partition.compute_ppm, replica
     )
+
+
+def _by_number(infos: Iterable[MeterInfo], label: str) -> dict[int, str]:
+    numbered = ((info.labels.get(label, ""), info.name) for info in infos)
+    return {int(number): name for number, name in numbered if number.isdecimal()}

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -11,19 +11,21 @@ from wattkeeper.holders.base import Claim, HolderEdge, HolderKey
 from wattkeeper.holders.cgroups import Life
 from wattkeeper.holders.edge_log import EdgeLog
 from wattkeeper.holders.paths import KUBERNETES
-from wattkeeper.holders.pod_answers import DeniedError
+from wattkeeper.holders.pod_answers import DeniedError, MissingError
 from wattkeeper.holders.pod_claims import claims
-from wattkeeper.holders.pod_devices import GpuMap, GpuPod, Hold
+from wattkeeper.holders.pod_devices import GpuMap, GpuPod
 from wattkeeper.holders.pod_listing import PodListing
 from wattkeeper.holders.pod_names import PodName, PodNames
+from wattkeeper.holders.pod_view import PodView
 from wattkeeper.model.clock import NS_PER_MS, NS_PER_S, Clock
-from wattkeeper.model.holder import MAX_LABEL, HolderInfo
+from wattkeeper.model.holder import HolderInfo
 from wattkeeper.model.meter import MeterInfo, Partition
 from wattkeeper.model.state import Finding, State
 
 _YOUNG_NS: Final = 5 * NS_PER_S
 """How long a new pod is asked for at every look: DRA tells its devices once it is prepared."""
 _NONE: Final = frozenset[str]()
+_FIX_MISSING = "mount the kubelet's pod-resources folder and set kubernetes.pod_resources"
 _FIX_NAMES = "mount the host's /var/log/pods and set kubernetes.pod_logs"
 _FIX_UNREAD = "compare with `nvidia-smi -L`; after a MIG change restart the device plugin"
 
@@ -43,37 +45,14 @@ class NodeView:
     partitions: Callable[[], Mapping[str, Partition]]
 
 
-@dataclass(slots=True)
-class _Look:
-    """What one look made of the listing. `unread`, `foreign`: devices that nothing is booked by."""
-
-    held: dict[HolderKey, set[Hold]] = field(default_factory=dict)
-    infos: dict[HolderKey, HolderInfo] = field(default_factory=dict)
-    unread: Counter[str] = field(default_factory=Counter)
-    foreign: Counter[str] = field(default_factory=Counter)
-
-    def take(self, key: HolderKey, pod: GpuPod, gpus: GpuMap) -> None:
-        """Add a living pod."""
-        holds = {called: gpus.hold(device) for called, device in pod.gpus.items()}
-        sure = {hold for hold in holds.values() if hold is not None}
-        self.unread.update(called for called, hold in holds.items() if hold is None)
-        self.unread.update(pod.unread)
-        self.foreign.update(pod.foreign)
-        if sure:
-            self.held.setdefault(key, set()).update(sure)
-        labels = _labels(key, pod)
-        # Without a UID it is another holder than its cgroup, worth having for a GPU only.
-        if sure or "pod_uid" in labels:
-            self.infos[key] = HolderInfo(key.manager, key.raw_id, key.birth_ms, labels)
-
-
 class PodResources:
     """Claims on GPUs from a pod's birth to the end of its cgroup; each `allocated`.
 
     `socket` is the kubelet's `kubelet.sock`, `pod_logs` the folder of its pods' logs. The kubelet
     also lists pods that have ended: a claim ends with the pod's cgroup. Where the folder of logs
     cannot be read, a pod is the holder `<namespace>/<name>` instead of its UID, born when first
-    seen; `remembered` is what `remember()` gave before a restart.
+    seen; `remembered` is what `remember()` gave before a restart. `wanted`: there has to be a
+    kubelet, so that none is a failure.
     """
 
     name = "pod-resources"
@@ -85,14 +64,17 @@ class PodResources:
         view: NodeView,
         clock: Clock,
         remembered: Mapping[str, int] | None = None,
+        *,
+        wanted: bool = False,
     ) -> None:
         self._view = view
+        self._wanted = wanted
         self._clock = clock
         self._listing = PodListing(socket, clock)
         self._names = PodNames(pod_logs)
         self._seen_ns: dict[str, int] = {}
         self._sighted_ms: dict[str, int] = dict(remembered or {})
-        self._seen = _Look()
+        self._seen = PodView()
         self._claims: dict[str, tuple[Claim, ...]] = {}
         self._edges = EdgeLog()
 
@@ -128,6 +110,17 @@ class PodResources:
         """Return, ready for JSON, the births of the pods whose UID is not known."""
         return dict(self._sighted_ms)
 
+    def counts(self) -> dict[str, int]:
+        """Return how many GPU devices pods may be given, were given, and of which is unclear.
+
+        Empty while the kubelet has said nothing.
+        """
+        if self._listing.listed_ns is None:
+            return {}
+        offered = self._listing.allocatable
+        found = {} if offered is None else {"allocatable": len(offered)}
+        return {**found, "allocated": len(self._seen.given), "unclear": len(self._seen.unread)}
+
     def findings(self) -> Sequence[Finding]:
         """Return how the kubelet answers, and what of it could not be used."""
         found = [self._own_finding()]
@@ -158,23 +151,23 @@ class PodResources:
         names = [self._names.name(uid) for uid in young]
         return [name for name in names if name is None or name not in settled]
 
-    def _judge(self, alive: Mapping[str, Life] | None) -> _Look:
-        look = _Look()
+    def _judge(self, alive: Mapping[str, Life] | None) -> PodView:
+        view = PodView()
         gpus = GpuMap(self._view.gpus(), self._view.partitions())
         listed = set()
         for pod in self._listing.pods:
             key = self._key(pod, alive)
             if key is not None:
-                look.take(key, pod, gpus)
+                view.take(key, pod, gpus)
                 listed.add(key.raw_id)
         if listed:
             self._sighted_ms = {k: ms for k, ms in self._sighted_ms.items() if k in listed}
-        return look
+        return view
 
-    def _note_edges(self, before: _Look, alive: Mapping[str, Life]) -> None:
+    def _note_edges(self, before: PodView, alive: Mapping[str, Life]) -> None:
         """Note when holds really began and ended: a pod has its GPUs for as long as it lives."""
         self._edges.begin()
-        was, now = _meters(before), _meters(self._seen)
+        was, now = before.meters(), self._seen.meters()
         for key in was.keys() | now.keys():
             then, there = was.get(key, _NONE), now.get(key, _NONE)
             more, fewer = there - then, then - there
@@ -216,6 +209,8 @@ class PodResources:
         if listing.pods and not isinstance(trouble, DeniedError):
             detail = f"{trouble}; as of {listing.age_ns() // NS_PER_S} s ago {listed}"
             return Finding(self.name, State.STALE, detail, trouble.fix)
+        if self._wanted and isinstance(trouble, MissingError):
+            return Finding(self.name, State.FAILING, str(trouble), _FIX_MISSING)
         return Finding(self.name, trouble.state, str(trouble), trouble.fix)
 
     def _allocatable(self) -> str:
@@ -223,29 +218,14 @@ class PodResources:
         offered = self._listing.allocatable
         if not offered:
             return ""
-        given = {called.partition(" ")[2] for pod in self._listing.pods for called in pod.gpus}
+        given = {called.partition(" ")[2] for called in self._seen.given}
         free = sorted(offered - given)
         detail = f"{len(offered)} GPU devices allocatable, {len(free)} of them free"
         return f"{detail}: {_some(free)}" if free else detail
 
 
-def _meters(look: _Look) -> dict[HolderKey, frozenset[str]]:
-    return {key: frozenset(hold.meter for hold in holds) for key, holds in look.held.items()}
-
-
 def _name(pod: GpuPod) -> PodName:
     return pod.namespace, pod.name
-
-
-def _labels(key: HolderKey, pod: GpuPod) -> dict[str, str]:
-    labels = {
-        "namespace": pod.namespace[:MAX_LABEL],
-        "name": pod.name[:MAX_LABEL],
-        "containers": ",".join(pod.containers)[:MAX_LABEL],
-    }
-    if "/" not in key.raw_id:
-        labels["pod_uid"] = key.raw_id
-    return labels
 
 
 def _counted(counts: Counter[str]) -> str:

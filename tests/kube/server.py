@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import json
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +45,10 @@ class Request:
 
 @dataclass
 class ApiServer:
-    """The server's mind. `second_s` is how long its seconds last."""
+    """The server's mind. `second_s` is how long its seconds last.
+
+    `sent`: UIDs of pods that were ever shown to somebody with the node that they were given.
+    """
 
     store: Store = field(default_factory=Store)
     token: str = "first"
@@ -145,7 +148,7 @@ class ApiServer:
         items = [item for item in items if _selected(item, request.query.get("labelSelector", ""))]
         limit = int(request.query.get("limit", "0")) or len(items)
         chunk = items[start : start + limit]
-        self.sent.update(item["metadata"]["uid"] for item in chunk)
+        self._note(kind, chunk)
         meta = {"resourceVersion": str(version)}
         if start + limit < len(items):
             meta["continue"] = f"{version}/{start + limit}"
@@ -197,7 +200,12 @@ class ApiServer:
                 stream.abort()
                 raise ConnectionResetError
             await response.write(line)
-            self.sent.add(change.object["metadata"]["uid"])
+            self._note(stream.kind, [change.object])
+
+    def _note(self, kind: Kind, items: Sequence[Object]) -> None:
+        if kind == PODS:
+            placed = (item for item in items if item["spec"].get("nodeName"))
+            self.sent.update(item["metadata"]["uid"] for item in placed)
 
 
 @dataclass(eq=False)

@@ -20,6 +20,7 @@ from wattkeeper.schedulers.kubernetes_errors import (
     DeniedError,
     ExpiredError,
     MissingError,
+    TokenError,
 )
 from wattkeeper.schedulers.kubernetes_objects import Event, Page, Status, Thing
 
@@ -217,9 +218,7 @@ def refused(status: Status, where: str, retry_after_s: float = 0.0) -> ApiError:
     if status.code == 410:
         return ExpiredError(f"{where}: {said}")
     if status.code == 401:
-        return DeniedError(
-            f"{where}: the token is not accepted ({said}); check the service account"
-        )
+        return TokenError(f"{where}: the token is not accepted ({said}); check the service account")
     if status.code == 403:
         return DeniedError(
             f"{where}: {said}; grant it, as deploy/kubernetes/aggregator-rbac.yaml does"

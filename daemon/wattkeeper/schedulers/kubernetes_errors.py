@@ -19,8 +19,12 @@ class ExpiredError(ApiError):
     """410: the version or the continue token is older than what the server remembers."""
 
 
+class TokenError(ApiError):
+    """401: the token is not (or no longer) accepted; the next one may be."""
+
+
 class DeniedError(ApiError):
-    """401 or 403: nobody known, or somebody who may not."""
+    """403: who asks may not."""
 
 
 class MissingError(ApiError):

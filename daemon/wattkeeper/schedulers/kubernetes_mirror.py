@@ -157,7 +157,7 @@ class Mirror(Generic[T]):
         if event.type == "ERROR":
             raise refused(read_object(event, Status), self._resource.path)
         if event.type == "BOOKMARK":
-            self.version = read_object(event, Thing).metadata.resource_version
+            self._reach(read_object(event, Thing))
             return
         item = read_object(event, self._resource.type)
         if event.type == "DELETED":
@@ -166,4 +166,10 @@ class Mirror(Generic[T]):
             self._store.put(item)
         else:
             raise ApiError(f"{self._resource.path}: unknown kind of event {event.type!r}")
+        self._reach(item)
+
+    def _reach(self, item: Thing) -> None:
+        # Watching from an empty version would mean from anywhere.
+        if not item.metadata.resource_version:
+            raise ApiError(f"{self._resource.path}: an event without a version")
         self.version = item.metadata.resource_version

@@ -148,15 +148,15 @@ T = TypeVar("T", bound=Thing)
 class ListMeta(Base, frozen=True):
     """Where a list stands. `continue_` fetches what follows."""
 
-    resource_version: str = ""
+    resource_version: str
     continue_: str = msgspec.field(name="continue", default="")
 
 
 class Page(Base, Generic[T], frozen=True):
-    """A list, or a chunk of one."""
+    """A list, or a chunk of one. What lacks these is none: it must not pass for an empty one."""
 
-    metadata: ListMeta = ListMeta()
-    items: list[T] | None = None
+    metadata: ListMeta
+    items: list[T] | None
 
 
 class Status(Base, frozen=True):

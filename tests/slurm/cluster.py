@@ -103,21 +103,22 @@ class Cluster:
     def states(self) -> dict[str, str]:
         """Return the state of every job that slurmctld still knows, array tasks by their own id."""
         lines = self.run("squeue", "-h", "-t", "all", "-r", "-o", "%A %T").splitlines()
-        return dict(line.split(maxsplit=1) for line in lines)  # type: ignore[arg-type]
+        return dict(line.split(maxsplit=1) for line in lines)
 
     def start_slurmctld(self) -> None:
         """Start slurmctld from its saved state, and wait until it answers."""
         self.box.run(["slurmctld", "-f", self.environ["SLURM_CONF"]], self.environ)
         until("slurmctld answers", lambda: "is UP" in self.run("scontrol", "ping", check=False))
 
-    def kill_slurmctld(self) -> None:
-        """End slurmctld in the middle of whatever it does, and wait until it is gone."""
+    def stop_slurmctld(self) -> None:
+        """End slurmctld, and wait until it is gone; killed it would forget the newest jobs."""
         pid = (self.folder / "run/slurmctld.pid").read_text().strip()
-        self.box.run(["kill", "-9", pid], self.environ)
-        until("slurmctld is gone", lambda: bool(self._signal_fails(pid)))
-
-    def _signal_fails(self, pid: str) -> int:
-        return self.box.run(["kill", "-0", pid], self.environ, check=False).returncode
+        self.box.run(["kill", pid], self.environ)
+        exists = ["kill", "-0", pid]
+        until(
+            "slurmctld is gone",
+            lambda: self.box.run(exists, self.environ, check=False).returncode != 0,
+        )
 
     def close(self) -> None:
         """End every process of the cluster, remove its cgroups and its folder."""

@@ -27,9 +27,6 @@ class Metering:
             **clean,
             "PYTHONPATH": str(ROOT / "daemon"),
             "LD_LIBRARY_PATH": str(library.parent),
-            # Slurm's commands that lead into the cluster's namespaces
-            "PATH": f"{cluster.folder}/commands:{clean['PATH']}",
-            "SLURM_CONF": cluster.environ["SLURM_CONF"],
         }
         self._sysfs = self._folder / "sys"
         (self._sysfs / "module/nvidia").mkdir(parents=True)
@@ -42,8 +39,9 @@ class Metering:
         self._start("aggregator", [
             "aggregator", "--listen", self.url.removeprefix("http://"),
             "--data-dir", str(self._folder / "aggregator"), "--commit-interval", "500ms",
-            "--metrics.identity", "user", "--slurm.enabled", "yes", "--slurm.cluster", CLUSTER,
-            "--slurm.interval", "1s", *more,
+            "--metrics.identity", "user", "--slurm.cluster", CLUSTER, "--slurm.interval", "1s",
+            "--slurm.bin", str(self._folder / "commands"),
+            "--slurm.conf", self._cluster.environ["SLURM_CONF"], *more,
         ])  # fmt: skip
 
     def start_agent(self, node: str) -> None:
@@ -62,6 +60,9 @@ class Metering:
 
     def ready(self, node: str) -> bool:
         """Tell whether a node's agent has journaled its first window: now it loses nothing."""
+        program = self._programs[node]
+        if program.process.poll() is not None:
+            raise AssertionError(f"the agent of {node} has ended: {program.log.read_text()}")
         try:
             text = fetch(f"http://127.0.0.1:{self._ports[node]}/metrics")
         except (urllib.error.URLError, OSError):

@@ -1,0 +1,94 @@
+"""What prolog and epilog wrote down: when each job really held which GPU of which node."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.slurm.gpus import Gpus
+
+_TICK_NS = 10_000_000  # of /proc/uptime
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A job's mark was made in between these two boot times (ns)."""
+
+    not_before_ns: int
+    not_after_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """One run of a job on one node, with the node's indices of its GPUs."""
+
+    job: int
+    node: str
+    gpus: tuple[int, ...]
+    start: Edge
+    end: Edge
+
+
+def stays(log: Path) -> list[Stay]:
+    """Return every stay with GPUs that has ended, in the order of their ends."""
+    ended: list[Stay] = []
+    _read(log, ended)
+    return ended
+
+
+def held_s(log: Path, job: int) -> float:
+    """Return for how long a job has held its GPUs, 0 if it holds none."""
+    begun = [edge for (_, held), edge in _read(log, []).items() if held == job]
+    now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    return min(((now_ns - edge.not_after_ns) / 1e9 for edge in begun), default=0.0)
+
+
+def _read(log: Path, ended: list[Stay]) -> dict[tuple[str, int], Edge]:
+    begun: dict[tuple[str, int], Edge] = {}
+    for line in log.read_text().splitlines() if log.exists() else ():
+        kind, node, number, gpus, before, after = line.split()
+        edge, job = Edge(_ns(before), _ns(after) + _TICK_NS), int(number)
+        if kind == "start":
+            begun[node, job] = edge
+        elif gpus != "-":
+            indices = tuple(map(int, gpus.split(",")))
+            ended.append(Stay(job, node, indices, begun.pop((node, job)), edge))
+    return begun
+
+
+def _ns(uptime: str) -> int:
+    seconds, _, hundredths = uptime.partition(".")
+    return (int(seconds) * 100 + int(hundredths)) * _TICK_NS
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """What a job drew, in microjoules: at least and at most, for its edges are intervals.
+
+    The GPUs only work inside of them, so both differ by what GPUs at rest draw.
+    """
+
+    least_uj: int
+    most_uj: int
+
+    def __contains__(self, uj: object) -> bool:
+        return isinstance(uj, int) and self.least_uj <= uj <= self.most_uj
+
+
+def truth(gpus: Gpus, of: list[Stay], slack_ns: int = 0) -> Truth:
+    """Return what the GPUs drew in these stays, each edge give or take one step of a counter.
+
+    `slack_ns`: how much further the edges may lie apart, where nobody marks them.
+    """
+    least = most = 0
+    for stay in of:
+        for gpu in stay.gpus:
+            step = gpus.step_uj(stay.node, gpu)
+            inner = (stay.start.not_after_ns + slack_ns, stay.end.not_before_ns - slack_ns)
+            outer = (stay.start.not_before_ns - slack_ns, stay.end.not_after_ns + slack_ns)
+            drawn = [
+                gpus.energy_uj(stay.node, gpu, to) - gpus.energy_uj(stay.node, gpu, from_)
+                for from_, to in (inner, outer)
+            ]
+            least += drawn[0] - 2 * step
+            most += drawn[1] + 2 * step
+    return Truth(least, most)

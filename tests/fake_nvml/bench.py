@@ -33,9 +33,9 @@ class Bench:
         self.folder = folder
         self.source = self.build()
 
-    def build(self, patience: Patience = QUICK) -> NvmlSource:
+    def build(self, patience: Patience = QUICK, *, gpm: bool = False) -> NvmlSource:
         """Return another source on the same hardware."""
-        return NvmlSource(self.folder, self.folder, str(self.library), patience)
+        return NvmlSource(self.folder, self.folder, str(self.library), patience, gpm=gpm)
 
     async def read(self) -> dict[int, Reading]:
         """Return one tick's readings by the GPU's number in the driver's order."""

@@ -7,13 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.fake_nvml.bench import Bench
 from tests.fake_nvml.library import ENVIRONMENT, MIG, FakeNvml
 from wattkeeper.model.meter import Partition
 from wattkeeper.sources.base import DeviceProcess
+from wattkeeper.sources.nvml_gpus import Gpus
 from wattkeeper.sources.nvml_partitions import partitions
-from wattkeeper.sources.nvml_wire import Instance, Slow
+from wattkeeper.sources.nvml_wire import Board, GpuAnswer, Instance, Slow
 
 pytestmark = pytest.mark.compiler
 
@@ -138,6 +140,33 @@ async def test_mps_clients_are_listed(bench: Bench) -> None:
     assert bench.source.processes()[bench.fake.meter(0)] == [
         DeviceProcess(7, 800_000), DeviceProcess(8, 0)
     ]  # fmt: skip
+
+
+def test_activity_of_an_instance_is_that_of_its_processes() -> None:
+    """What GPM said of the instance goes for whoever is on it; others keep their own."""
+    board = Board("GPU-1", "", "H100", "", "", 9, module_scope=False, max_limit_mw=0, counter=True)
+    known = replace(
+        slow(Instance("MIG-1", "1g.10gb", 3, 1, 1, 9856)),
+        processes=[(7, None, "MIG-1"), (8, None, "MIG-2"), (9, 40, "")],
+        mig_busy_ppm={"MIG-1": 370_000},
+    )
+    gpus = Gpus()
+    gpus.learn([GpuAnswer(0, "GPU-1", board=board, slow=known, boot_ns=1, power_mw=1)], ())
+    assert gpus.processes()["gpu/GPU-1"] == [
+        DeviceProcess(7, 370_000, "MIG-1"), DeviceProcess(8, None, "MIG-2"),
+        DeviceProcess(9, 400_000),
+    ]  # fmt: skip
+
+
+async def test_gpm_is_said_where_it_is_on(bench: Bench) -> None:
+    """Whoever looks for why a profiler is locked out finds it in `doctor`."""
+    bench.fake.gpu(0).slice(SMALL)
+    await bench.source.start()
+    assert "GPM" not in bench.finding().detail
+    bench.source, plain = bench.build(gpm=True), bench.source
+    await plain.close()
+    await bench.source.start()
+    assert "profilers" in bench.finding().detail
 
 
 def test_gpm_tells_how_busy_an_instance_was_between_two_samples(

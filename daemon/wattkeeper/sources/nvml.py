@@ -328,6 +328,8 @@ class NvmlSource:
         detail = (
             f"driver {self._gpus.driver}: {self._gpus.healthy} of {len(self._gpus)} GPUs answer"
         )
+        if self._gpm and self._gpus.partitions():
+            detail += "; GPM samples MIG instances: users' profilers may not get at them"
         if self._gpus.healthy:
             return Finding(self.name, State.OK, detail)
         states = {finding.state for finding in self._gpus.findings()}

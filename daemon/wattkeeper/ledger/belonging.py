@@ -60,10 +60,8 @@ class Cluster:
 
     def takes(self, held: Held) -> bool:
         """Tell whether a holder that was born later may be of this run."""
-        if held.unique and held.unique in self.uniques:
-            return True
-        if held.unique and self.uniques:
-            return False
+        if held.uniques and self.uniques:
+            return not held.uniques.isdisjoint(self.uniques)
         if any(counts_differ(token, held.token) for token in self.tokens):
             return False
         start = held.start_ms
@@ -75,7 +73,7 @@ class Cluster:
         """Take a holder in."""
         self.holders.append(held)
         self.end_ms = max(self.end_ms, held.birth_ms, held.seen_ms)
-        self.uniques |= {held.unique} - {""}
+        self.uniques |= held.uniques
         self.tokens |= {held.token} - {""}
         if held.start_ms is not None:
             self.starts.add(held.start_ms)
@@ -101,8 +99,7 @@ def assign(runs: Sequence[Run], holders: Sequence[Held]) -> dict[int, Run]:
     rest: list[tuple[Held, list[_Life]]] = []
     for held in holders:
         fitting = [life for life in lives if life.fits(held)]
-        if held.unique:
-            fitting = [life for life in fitting if life.run.unique == held.unique] or fitting
+        fitting = [life for life in fitting if life.is_same(held)] or fitting
         started = [life for life in fitting if life.started_with(held)]
         around = [life for life in started or fitting if life.distance_ms(held) <= CLOCKS_MS]
         if around:
@@ -131,19 +128,19 @@ class _Life:
         run, ids = self.run, {held.raw_id, held.other_id} - {""}
         if run.raw_id not in ids and run.other_id not in ids:
             return False
-        if held.unique and run.unique and held.unique != run.unique:
+        if held.uniques and run.uniques:
+            return self.is_same(held)
+        if counts_differ(run.token, held.token):
             return False
-        if counts_differ(run.token, held.token) and not self.is_same(held):
-            return False
-        if run.start_ms is None or held.start_ms is None or self.is_same(held):
+        if run.start_ms is None or held.start_ms is None:
             return True
         # A start that was moved, by powering nodes up, is still inside the life.
         moved = self.distance_ms(held) <= CLOCKS_MS
         return moved or self.started_with(held)
 
     def is_same(self, held: Held) -> bool:
-        """Tell whether both have the id that no other run has."""
-        return bool(held.unique) and held.unique == self.run.unique
+        """Tell whether both have an id that no other run has."""
+        return not held.uniques.isdisjoint(self.run.uniques)
 
     def started_with(self, held: Held) -> bool:
         """Tell whether the node was told the very start of this run."""

@@ -17,11 +17,11 @@ _UNIQUE = ("slurm", "kubernetes")
 """Managers whose ids, where they are no plain numbers, name one run for ever: SLUID, pod UID."""
 
 
-def unique_id(manager: str, *ids: str) -> str:
-    """Return the one of the ids that no other run will ever have, "" if none is."""
+def unique_ids(manager: str, *ids: str) -> set[str]:
+    """Return those of the ids that no other run will ever have."""
     if manager not in _UNIQUE:
-        return ""
-    return next((one for one in ids if one and not one.isdecimal()), "")
+        return set()
+    return {one for one in ids if one and not one.isdecimal()}
 
 
 def counts_differ(one: str, other: str) -> bool:
@@ -54,9 +54,9 @@ class Run:
     relabelled: bool = False
 
     @property
-    def unique(self) -> str:
-        """The id that no other run will ever have, "" if none is known."""
-        return unique_id(self.manager, self.other_id, self.raw_id)
+    def uniques(self) -> set[str]:
+        """The ids that no other run will ever have."""
+        return unique_ids(self.manager, self.other_id, self.raw_id)
 
     def put(self, **values: object) -> None:
         """Set what differs, and note that it did."""
@@ -109,6 +109,6 @@ class Held:
     words: dict[str, str] = field(default_factory=dict)
 
     @property
-    def unique(self) -> str:
-        """The id that no other run will ever have, "" if none is known."""
-        return unique_id(self.manager, self.other_id, self.raw_id)
+    def uniques(self) -> set[str]:
+        """The ids that no other run will ever have."""
+        return unique_ids(self.manager, self.other_id, self.raw_id)

@@ -56,6 +56,7 @@ def settle(
     seen = [word.claim for word in words if word.rank == 0]
     active = {claim.holder for claim in seen}
     stand: dict[HolderKey, Claim] = {}
+    stated: list[Claim] = []
     conflicts: list[Conflict] = []
     for rank in (_OWN_WORD, 2, 1):
         rivals: dict[HolderKey, Word] = {}
@@ -64,8 +65,8 @@ def settle(
             if word.rank != rank or holder is None or holder in stand:
                 continue
             unmarked = rank == _OWN_WORD or holder not in marked or not whole(word.claim)
-            if unmarked and _fits(word.claim, stand.values()):
-                rivals[holder] = word
+            if unmarked and _fits(word.claim, stated):
+                rivals.setdefault(holder, word)
             else:
                 conflicts.append(Conflict(word.way, meter, holder, tuple(stand)))
         believed = _among(rivals, active) if rank < _OWN_WORD else rivals
@@ -75,6 +76,7 @@ def settle(
             if not alone:
                 conflicts.append(Conflict(word.way, meter, holder, others))
             if holder in believed:
+                stated.append(word.claim)
                 shared = stand or (len(believed) > 1 and not alone)
                 stand[holder] = _as_shared(word.claim) if shared else word.claim
     conflicts += [

@@ -31,7 +31,7 @@ _PJ_PER_UJ = 1_000_000
 _REST_PERCENT = 15
 """Of its power limit a GPU draws no more than this at rest: A100 50 of 400 W, H100 70 of 700 W."""
 _ALIKE_PERCENT = 125
-"""Of the least of its kind: GPUs of one model rest within a few watts of each other."""
+"""Of the least of its kind: GPUs of one model, and a node's sockets, rest alike within that."""
 _LEARN_NS = 5_000_000_000
 """A window with less metered time says nothing about the power at rest."""
 
@@ -234,17 +234,14 @@ class Book:
 
     @property
     def _rest_mw(self) -> int:
-        """Power at rest as far as it is known: a GPU that never rested has only been seen busy.
+        """Power at rest as far as it is known: what never rested has only been seen busy.
 
-        Then the least of its kind goes, and if none of them rested, a part of its power limit.
+        Then the least of its kind goes, and if none of them rested, a part of a GPU's power limit.
         """
-        rest_mw = self.state.rest_mw or 0
-        if self.component is not Component.GPU:
-            return rest_mw
-        kind_mw = self.kind_rest_mw
+        rest_mw, kind_mw = self.state.rest_mw or 0, self.kind_rest_mw
         if kind_mw is not None and (not rest_mw or rest_mw * 100 > kind_mw * _ALIKE_PERCENT):
             rest_mw = kind_mw
-        if self.limit_mw is None:
+        if self.component is not Component.GPU or self.limit_mw is None:
             return rest_mw
         return min(rest_mw, self.limit_mw * _REST_PERCENT // 100)
 

@@ -124,18 +124,14 @@ class Sampler:
         ]
 
     def _tell_rest(self) -> None:
-        """Tell the books of GPUs of one model how little any of them was seen to draw."""
-        least: dict[str, int] = {}
-        gpus = [
-            (metered.book, metered.spec.info.labels.get("model", ""))
-            for metered in self.metered.values()
-            if metered.spec.info.component is Component.GPU
-        ]
-        for book, model in gpus:
-            if model and book.state.rest_mw is not None:
-                least[model] = min(book.state.rest_mw, least.get(model, book.state.rest_mw))
-        for book, model in gpus:
-            book.kind_rest_mw = least.get(model)
+        """Tell the books of meters of one kind how little any of them was seen to draw."""
+        least: dict[tuple[str, ...], int] = {}
+        for metered in self.metered.values():
+            kind, rest_mw = _kind(metered.spec), metered.book.state.rest_mw
+            if kind and rest_mw is not None:
+                least[kind] = min(rest_mw, least.get(kind, rest_mw))
+        for metered in self.metered.values():
+            metered.book.kind_rest_mw = least.get(_kind(metered.spec))
 
     def _keep_time(self, boot_ns: int, wall_ns: int) -> None:
         offset_ms = (wall_ns - boot_ns) // NS_PER_MS
@@ -282,6 +278,13 @@ def _claims_on(spec: MeterSpec, claims: Mapping[str, Sequence[Claim]]) -> tuple[
         socket = spec.info.name.split("/")[1].partition(".")[0]
         names += [f"cpu/{socket}/*", CPU_CLAIMS]
     return tuple(next((claims[name] for name in names if name in claims), ()))
+
+
+def _kind(spec: MeterSpec) -> tuple[str, ...]:
+    """Return what meters have in common that rest alike: GPUs of one model, sockets of one node."""
+    labels = spec.info.labels
+    told = (labels.get("model", ""), labels.get("domain", ""))
+    return (spec.info.component, *told) if any(told) and not _is_host(spec) else ()
 
 
 def _by_cpu_time(spec: MeterSpec) -> bool:

@@ -89,10 +89,37 @@ def _idle(
     ]
 
 
+class _Reserved(NamedTuple):
+    """What each claim has reserved of `whole`, in any unit; never more in sum."""
+
+    parts: list[int]
+    whole: int
+
+    def with_rest(self, claims: Sequence[Claim], policy: Policy) -> list[int]:
+        """Add what is not reserved: to `idle`, or by policy to the holders.
+
+        Where no holder has reserved anything (CPUs without cpusets) they pay it by activity.
+        """
+        idle = self.whole - sum(self.parts)
+        if policy is Policy.IDLE:
+            return [*self.parts, idle]
+        if any(self.parts):
+            return [*self.parts, 0]
+        active = [0 if claim.holder is None else claim.weight or 0 for claim in claims]
+        return [*active, 0 if any(active) else idle]
+
+
+def _reserved(component: Component, stated: Sequence[int | None]) -> _Reserved:
+    """Return the reservations that were stated in ppm; on a GPU without any, equal parts."""
+    known = [ppm or 0 for ppm in stated]
+    if not any(known) and component is Component.GPU:
+        return _Reserved([1] * len(known), len(known))
+    return _Reserved(known, max(_WHOLE_PPM, sum(known)))
+
+
 def _static_by(component: Component, claims: Sequence[Claim], policy: Policy) -> list[int]:
     """Weights of the static part, the last one that of `idle`."""
-    reserved = _fractions(component, [claim.reserved_ppm for claim in claims])
-    return _with_rest(reserved, claims, policy)
+    return _reserved(component, [claim.reserved_ppm for claim in claims]).with_rest(claims, policy)
 
 
 def _dynamic_by(component: Component, claims: Sequence[Claim], policy: Policy) -> list[int]:
@@ -103,34 +130,13 @@ def _dynamic_by(component: Component, claims: Sequence[Claim], policy: Policy) -
     """
     weights = [claim.weight or 0 for claim in claims]
     stated = [c.reserved_ppm if c.compute_ppm is None else c.compute_ppm for c in claims]
-    reserved = _fractions(component, stated)
+    reserved = _reserved(component, stated)
     if component is Component.GPU and any(claim.weight is None for claim in claims):
         unknown = [
-            0 if claim.weight == 0 else ppm for claim, ppm in zip(claims, reserved, strict=True)
+            0 if claim.weight == 0 else part
+            for claim, part in zip(claims, reserved.parts, strict=True)
         ]
         if any(unknown):
             return [*unknown, 0]
         weights = [int(claim.weight is None) for claim in claims]
-    return [*weights, 0] if any(weights) else _with_rest(reserved, claims, policy)
-
-
-def _fractions(component: Component, stated: Sequence[int | None]) -> list[int]:
-    """Parts per million of the device that each claim has reserved, at most the whole in sum."""
-    known = [ppm or 0 for ppm in stated]
-    if not any(known) and component is Component.GPU:
-        return share(_WHOLE_PPM, [1] * len(known))
-    return share(_WHOLE_PPM, known) if sum(known) > _WHOLE_PPM else known
-
-
-def _with_rest(reserved: Sequence[int], claims: Sequence[Claim], policy: Policy) -> list[int]:
-    """Add what is not reserved: to `idle`, or by policy to the holders.
-
-    Where no holder has reserved anything (CPUs without cpusets) they pay it by activity.
-    """
-    idle = max(0, _WHOLE_PPM - sum(reserved))
-    if policy is Policy.IDLE:
-        return [*reserved, idle]
-    if any(reserved):
-        return [*reserved, 0]
-    active = [0 if claim.holder is None else claim.weight or 0 for claim in claims]
-    return [*active, 0 if any(active) else idle]
+    return [*weights, 0] if any(weights) else reserved.with_rest(claims, policy)

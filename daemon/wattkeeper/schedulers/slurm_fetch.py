@@ -30,6 +30,7 @@ from wattkeeper.schedulers.slurm_wire import (
 )
 
 _Way = Rest | Commands
+_CONTROLLER = "is slurmctld alive (`scontrol ping`)?"
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -131,7 +132,7 @@ def _ended(request: Request, way: _Way) -> Iterator[Frame]:
     records = Records(way.ended(), AccountRecord)
     flaws = Flaws()
     yield from _batches(flaws.read(records, reader.read))
-    _check(records.envelope)
+    _check(records.envelope, "is slurmdbd alive (`sacctmgr ping`)?")
     yield Done(
         slurm_cluster=request.slurm_cluster,
         version=_version(way),
@@ -156,14 +157,14 @@ def _batches(runs: Iterable[tuple[WorkloadInfo, int | None] | None]) -> Iterator
         yield batch
 
 
-def _check(envelope: dict[str, Any]) -> None:
+def _check(envelope: dict[str, Any], hint: str = _CONTROLLER) -> None:
     """Raise OSError if Slurm says that it failed: commands and slurmrestd do so in the answer."""
     errors = envelope.get("errors")
     for error in errors if isinstance(errors, list) else ():
         words = error if isinstance(error, dict) else {}
         said = [words.get(name) for name in ("error", "description")]
         text = ": ".join(dict.fromkeys(word for word in said if isinstance(word, str) and word))
-        raise OSError(f"Slurm says: {text or error!r}"[:300])
+        raise OSError(f"Slurm says {text or error!r:.200}; {hint}")
     if not any(isinstance(envelope.get(name), list) for name in ("jobs", "nodes", "sinfo")):
         raise ValueError("the answer has no list of jobs or nodes; is it Slurm's?")
 

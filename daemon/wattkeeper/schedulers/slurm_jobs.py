@@ -17,6 +17,8 @@ from wattkeeper.schedulers.slurm_values import clean, instant_ms, number, positi
 MANAGER = "slurm"
 _NO_TASK = 0xFFFFFFFE
 """Slurm's NO_VAL, where a version lets it through."""
+_SKEW_MS = 300_000
+"""No clock of a cluster is expected to be further off."""
 
 
 class JobRecord(msgspec.Struct, frozen=True):
@@ -76,6 +78,8 @@ class JobReader:
         start_ms, end_ms = instant_ms(record.start_time), instant_ms(record.end_time)
         if life is None:
             life = self._guess(start_ms, end_ms)
+        if life is Life.ENDED and end_ms is not None and end_ms > self.now_ms + _SKEW_MS:
+            life = Life.WAITING  # 22.05 hides behind COMPLETING that it was requeued
         given = nodes(record.nodes)
         if life is Life.WAITING or not given:  # cancelled before it was given any
             return None

@@ -1,11 +1,12 @@
 """Asks slurmrestd, through a unix socket or TCP."""
 
 import http.client
+import itertools
 import os
 import re
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -13,6 +14,7 @@ from wattkeeper.schedulers.slurm_wire import Request
 
 VERSIONS = tuple(f"v0.0.{number}" for number in range(45, 36, -1))
 """Of Slurm 26.05 down to 22.05; a server offers three or four of them."""
+_NEW_QUERIES = 39
 _OFFERED = re.compile(rb'"\\?/slurm\\?/(v\d+\.\d+\.\d+)\\?/')
 _CHUNK = 1 << 20
 _MESSAGE = 4096
@@ -28,37 +30,45 @@ class Rest:
 
     def jobs(self) -> Iterator[bytes]:
         """Return every job that slurmctld knows."""
-        return self._get("slurm", "jobs")
+        return self._get("slurm", "jobs", [{}])
 
     def nodes(self) -> Iterator[bytes]:
         """Return every node."""
-        return self._get("slurm", "nodes")
+        return self._get("slurm", "nodes", [{}])
 
     def ended(self) -> Iterator[bytes]:
         """Return the runs of the accounts since the request's `since_ms`."""
         since = self._request.since_ms // 1000
-        if _number(self._find_version()) < 39:
-            query = {"start_time": f"uts{since}", "skip_steps": "true"}
-        else:
-            query = {"start_time": str(since), "skip_steps": "true", "show_duplicates": "true"}
-        return self._get("slurmdb", "jobs", query)
+        # Up to 22.05 runs that were requeued are there unasked, and asking for them is an error.
+        old = {"start_time": f"uts{since}", "skip_steps": "true"}
+        # Where one of these is given, some versions of 23.11 to 24.11 forget the others' defaults.
+        flags = (
+            "skip_steps",
+            "show_duplicates",
+            "disable_truncate_usage_time",
+            "scheduler_unset",
+        )
+        new = {"start_time": str(since), **dict.fromkeys(flags, "true")}
+        is_old = _number(self._find_version()) < _NEW_QUERIES
+        return self._get("slurmdb", "jobs", [old] if is_old else [new, old])
 
-    def _get(self, family: str, what: str, query: dict[str, str] | None = None) -> Iterator[bytes]:
-        version = self._find_version()
-        status, body = self._open(f"/{family}/{version}/{what}/", query)
-        if status == 404 and self._request.version:
-            self.version = ""  # another version of Slurm answers now
-            version = self._find_version()
-            status, body = self._open(f"/{family}/{version}/{what}/", query)
-        # What is wrong stands in the `errors` of the answer, where it comes from Slurm.
+    def _get(self, family: str, what: str, queries: Sequence[dict[str, str]]) -> Iterator[bytes]:
+        """Return the first answer that is not a refusal of the query."""
+        status, body = 0, None
+        for query in queries:
+            status, body = self._ask(family, what, query)
+            if status in (200, 401, 403):
+                break
+        assert body is not None
         if status in (401, 403):
             raise PermissionError(
                 f"slurmrestd refuses us (HTTP {status}): renew the token in slurm.token_file "
-                "(`scontrol token lifespan=…`), or let slurmrestd -a rest_auth/local trust this "
-                "user on its unix socket"
+                "(`scontrol token`); on a unix socket without token, this must be a user whom "
+                "slurmrestd serves, and in its PID namespace"
             )
         if status != 200:
-            said = b"".join(body)[:_MESSAGE]
+            # What is wrong stands in the `errors` of the answer, where it comes from Slurm.
+            said = b"".join(itertools.islice(body, 1))[:_MESSAGE]
             raise OSError(f"slurmrestd answered HTTP {status} to {what}: {_words(said)}")
         left = self._request.max_bytes
         for chunk in body:
@@ -70,17 +80,26 @@ class Rest:
                 )
             yield chunk
 
+    def _ask(self, family: str, what: str, query: dict[str, str]) -> "tuple[int, _Body]":
+        path = f"/{family}/{self._find_version()}/{what}/"
+        status, body = self._open(path, query)
+        if status == 404 and self._request.version == self.version:
+            body.close()
+            self.version = ""  # another version of Slurm answers now
+            status, body = self._open(f"/{family}/{self._find_version()}/{what}/", query)
+        return status, body
+
     def _find_version(self) -> str:
         """Return the newest version that the server offers and that we know."""
         if self.version:
             return self.version
         for version in VERSIONS:
-            status, body = self._open(f"/slurm/{version}/ping/", None)
+            status, body = self._open(f"/slurm/{version}/ping/", {})
             body.close()
             if status != 404:
                 self.version = version
                 return version
-        status, body = self._open("/openapi/v3", None)
+        status, body = self._open("/openapi/v3", {})
         listing = b""
         for chunk in body:
             listing += chunk
@@ -95,7 +114,7 @@ class Rest:
         self.version = offered[0]
         return self.version
 
-    def _open(self, path: str, query: dict[str, str] | None) -> tuple[int, "_Body"]:
+    def _open(self, path: str, query: dict[str, str]) -> tuple[int, "_Body"]:
         connection = _connect(self._request.rest, self._request.timeout_s)
         target = f"{path}?{urlencode(query)}" if query else path
         try:

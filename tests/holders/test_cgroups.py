@@ -13,6 +13,7 @@ from tests.sources.tree import put
 from wattkeeper.holders import cgroup_watch
 from wattkeeper.holders.base import Claim, HolderKey, HolderSource
 from wattkeeper.holders.cgroups import CPUS, CgroupHolders
+from wattkeeper.holders.paths import Believed
 from wattkeeper.model.holder import HolderInfo
 from wattkeeper.model.state import State
 
@@ -316,4 +317,64 @@ async def test_absent_tree(machine: Machine) -> None:
     assert holders.claims() == {}
     assert holders.findings()[0].state == State.ABSENT
     assert "path.cgroupfs" in holders.findings()[0].fix
+    await holders.close()
+
+
+async def test_slurmd_in_a_pod(machine: Machine) -> None:
+    """A job inside a pod pays for itself; the pod for slurmd and what else it does."""
+    machine.v2(0)
+    uid = "3f1d6d2e-0a4b-4c8e-9a51-7b1c0d9e8f70"
+    pod = f"kubepods.slice/kubepods-pod{uid.replace('-', '_')}.slice"
+    inner = f"{pod}/cri-containerd-{'0' * 64}.scope/{SCOPE}/job_5"
+    believed = Believed(in_pods=True)
+    holders = CgroupHolders(machine.procfs, machine.cgroupfs, machine.clock, believed=believed)
+    for busy in (0, 1_000):
+        machine.v2(10 * busy)
+        machine.job(pod, 4 * busy)
+        machine.job(inner, 3 * busy)
+        await holders.look()
+    assert {"5": 3_000, uid: 1_000, None: 6_000} == weights(holders)
+    labels = {info.raw_id: info.labels for info in holders.infos().values()}
+    assert {"5": {"job_id": "5", "pod_uid": uid}, uid: {"pod_uid": uid}} == labels
+    machine.end(inner)
+    machine.clock.now_ns += 61_000_000_000
+    await holders.look()
+    assert {uid: 0, None: 0} == weights(holders)
+    await holders.close()
+
+
+async def test_only_the_jobs_of_one_slurmd(machine: Machine) -> None:
+    """Of the others' jobs nothing is seen, and their folders are not watched."""
+    machine.v2(0)
+    machine.job("system.slice/n1_slurmstepd.scope/job_5", 0)
+    machine.job("system.slice/n2_slurmstepd.scope/job_6/step_0", 0)
+    holders = CgroupHolders(
+        machine.procfs, machine.cgroupfs, machine.clock, believed=Believed(nodename="n1")
+    )
+    await holders.look()
+    assert ["5"] == [key.raw_id for key in holders.infos()]
+    (life,) = holders.lives()
+    assert "n1_slurmstepd.scope/job_5" in str(life.folders[0])
+    await holders.close()
+
+
+async def test_when_a_job_died(machine: Machine) -> None:
+    """It is kept by its id, also if it ran twice."""
+    machine.v2(0)
+    holders = CgroupHolders(machine.procfs, machine.cgroupfs, machine.clock)
+    await holders.look()
+    ends = [0]
+    for _ in range(2):
+        machine.job(f"{SCOPE}/job_5", 0)
+        machine.clock.now_ns += 61_000_000_000
+        lived_ns = machine.clock.now_ns
+        await holders.look()
+        machine.end(f"{SCOPE}/job_5")
+        machine.clock.now_ns += 61_000_000_000
+        await holders.look()
+        died_ns = holders.died_ns("slurm", "5")
+        assert died_ns is not None
+        assert ends[-1] < lived_ns <= died_ns <= machine.clock.now_ns
+        ends.append(died_ns)
+    assert holders.died_ns("slurm", "6") is None
     await holders.close()

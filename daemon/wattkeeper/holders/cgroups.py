@@ -13,7 +13,8 @@ from wattkeeper.holders.cgroup_tree import Folder, Hierarchy, hierarchies, walk
 from wattkeeper.holders.cgroup_watch import TreeWatch
 from wattkeeper.holders.cpu_claims import CPUS, Spent, cpu_claims
 from wattkeeper.holders.cpu_time import MachineTime, since
-from wattkeeper.holders.paths import EVERY_JOB, Believed
+from wattkeeper.holders.nested import without_inner
+from wattkeeper.holders.paths import EVERY_JOB, SLURM, Believed
 from wattkeeper.model.clock import NS_PER_MS, NS_PER_S, Clock
 from wattkeeper.model.holder import HolderInfo
 from wattkeeper.model.state import Finding, State
@@ -269,4 +270,10 @@ class CgroupHolders:
         jobs = [job.spent(self._cgroupfs, by_cpu=by_cpu) for job in self._jobs.values()]
         self._untimed = sum(job.usage_us is None for job in self._jobs.values())
         machine_us, processors = self._time.spent_us(self._trees), self._time.processors()
-        self._claims = cpu_claims(jobs, machine_us, processors) if self._trees else {}
+        pods = {
+            job.key: job.info.labels["pod_uid"]
+            for job in self._jobs.values()
+            if job.key.manager == SLURM and "pod_uid" in job.info.labels
+        }
+        own = without_inner(jobs, pods) if pods else jobs
+        self._claims = cpu_claims(own, machine_us, processors) if self._trees else {}

@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 import pytest
 
-MUST_RUN = ("compiler", "promtool")
+MUST_RUN = ("compiler", "promtool", "slurm")
 """Markers of tests whose needs CI installs: there they may not be skipped."""
 
 

@@ -1,7 +1,8 @@
 """What prolog and epilog wrote down: when each job really held which GPU of which node."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.slurm.gpus import Gpus
@@ -29,29 +30,43 @@ class Stay:
 
 
 def stays(log: Path) -> list[Stay]:
-    """Return every stay with GPUs that has ended, in the order of their ends."""
+    """Return every stay that has ended, in the order of their ends."""
     ended: list[Stay] = []
     _read(log, ended)
     return ended
 
 
+def since_granted(stays: Iterable[Stay], starts_ns: Mapping[int, Sequence[int]]) -> list[Stay]:
+    """Return the stays as Slurm sees them: it grants a GPU a little before the prolog runs.
+
+    `starts_ns`: by job, the boot times at which Slurm says that its runs began.
+    """
+    widened = []
+    for stay in stays:
+        granted = [at for at in starts_ns[stay.job] if at <= stay.start.not_after_ns]
+        first = min(stay.start.not_before_ns, max(granted))
+        widened.append(replace(stay, start=replace(stay.start, not_before_ns=first)))
+    return widened
+
+
 def held_s(log: Path, job: int) -> float:
     """Return for how long a job has held its GPUs, 0 if it holds none."""
-    begun = [edge for (_, held), edge in _read(log, []).items() if held == job]
+    begun = [edge for (_, held), (edge, _) in _read(log, []).items() if held == job]
     now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     return min(((now_ns - edge.not_after_ns) / 1e9 for edge in begun), default=0.0)
 
 
-def _read(log: Path, ended: list[Stay]) -> dict[tuple[str, int], Edge]:
-    begun: dict[tuple[str, int], Edge] = {}
+def _read(log: Path, ended: list[Stay]) -> dict[tuple[str, int], tuple[Edge, tuple[int, ...]]]:
+    begun: dict[tuple[str, int], tuple[Edge, tuple[int, ...]]] = {}
     for line in log.read_text().splitlines() if log.exists() else ():
         kind, node, number, gpus, before, after = line.split()
         edge, job = Edge(_ns(before), _ns(after) + _TICK_NS), int(number)
         if kind == "start":
-            begun[node, job] = edge
-        elif gpus != "-":
-            indices = tuple(map(int, gpus.split(",")))
-            ended.append(Stay(job, node, indices, begun.pop((node, job)), edge))
+            begun[node, job] = edge, tuple(map(int, gpus.split(",")))
+        else:
+            # After a restart slurmctld has forgotten which GPUs to tell the epilog.
+            start, held = begun.pop((node, job))
+            ended.append(Stay(job, node, held, start, edge))
     return begun
 
 
@@ -74,21 +89,21 @@ class Truth:
         return isinstance(uj, int) and self.least_uj <= uj <= self.most_uj
 
 
-def truth(gpus: Gpus, of: list[Stay], slack_ns: int = 0) -> Truth:
+def truth(gpus: Gpus, of: Iterable[Stay], slack_ns: int = 0) -> Truth:
     """Return what the GPUs drew in these stays, each edge give or take one step of a counter.
 
     `slack_ns`: how much further the edges may lie apart, where nobody marks them.
     """
     least = most = 0
     for stay in of:
+        inner = (stay.start.not_after_ns + slack_ns, stay.end.not_before_ns - slack_ns)
+        outer = (stay.start.not_before_ns - slack_ns, stay.end.not_after_ns + slack_ns)
         for gpu in stay.gpus:
-            step = gpus.step_uj(stay.node, gpu)
-            inner = (stay.start.not_after_ns + slack_ns, stay.end.not_before_ns - slack_ns)
-            outer = (stay.start.not_before_ns - slack_ns, stay.end.not_after_ns + slack_ns)
-            drawn = [
-                gpus.energy_uj(stay.node, gpu, to) - gpus.energy_uj(stay.node, gpu, from_)
-                for from_, to in (inner, outer)
-            ]
-            least += drawn[0] - 2 * step
-            most += drawn[1] + 2 * step
+            steps = 2 * gpus.step_uj(stay.node, gpu)
+            least += _drawn(gpus, stay.node, gpu, inner) - steps
+            most += _drawn(gpus, stay.node, gpu, outer) + steps
     return Truth(least, most)
+
+
+def _drawn(gpus: Gpus, node: str, gpu: int, edges: tuple[int, int]) -> int:
+    return gpus.energy_uj(node, gpu, edges[1]) - gpus.energy_uj(node, gpu, edges[0])

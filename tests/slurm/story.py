@@ -1,11 +1,14 @@
 """What happens on the cluster: every kind of job that has to be accounted for, in a minute."""
 
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e.programs import until
 from tests.slurm.cluster import Cluster
-from tests.slurm.edges import Stay, held_s, stays
+from tests.slurm.edges import Stay, held_s, since_granted, stays
 from tests.slurm.metering import Metering
 
 ARRAY = 20
@@ -28,6 +31,7 @@ class Story:
     cluster: Cluster
     metering: Metering
     jobs: dict[str, Job] = field(default_factory=dict)
+    starts_ns: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
     def happen(self) -> None:
         """Live through all of it, until the last epilog has run."""
@@ -37,11 +41,13 @@ class Story:
         self._await_over(*self.jobs)
         self._outages()
         self._await_over(*self.jobs)
+        self.starts_ns = self._starts_ns()
 
     def stays(self, *jobs: Job) -> list[Stay]:
-        """Return where jobs were: one stay per node and run."""
+        """Return where jobs were and when: one stay per node and run."""
         numbers = {job.number for job in jobs}
-        return [stay for stay in stays(self._edges) if stay.job in numbers]
+        ended = [stay for stay in stays(self._edges) if stay.job in numbers]
+        return since_granted(ended, self.starts_ns)
 
     def tasks(self, name: str) -> list[Job]:
         """Return the tasks of an array; each has a number of its own, the last the array's."""
@@ -99,6 +105,24 @@ class Story:
         numbers = [self.jobs[name].number for name in names]
         what = f"{', '.join(names)} run for {seconds} s"
         until(what, lambda: all(held_s(self._edges, number) > seconds for number in numbers))
+
+    def _starts_ns(self) -> dict[int, list[int]]:
+        """Return the boot times of all runs' starts, in Slurm's whole seconds."""
+        offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        ask = ("env", "SLURM_TIME_FORMAT=%s", "sacct", "-aDXnP", "-o", "JobIDRaw,Start,End")
+        runs: list[list[str]] = []
+
+        def written() -> bool:  # slurmdbd learns of a job seconds later
+            runs[:] = [line.split("|") for line in self.cluster.run(*ask).splitlines()]
+            numbers = {stay.job for stay in stays(self._edges)}
+            over = {int(number) for number, _, end in runs if end.isdecimal()}
+            return numbers <= over
+
+        until("slurmdbd knows of every job", written)
+        starts: dict[int, list[int]] = defaultdict(list)
+        for number, start, _ in runs:
+            starts[int(number)].append(int(start) * 1_000_000_000 - offset_ns)
+        return starts
 
     def _state(self, number: str) -> str:
         return self.cluster.run("squeue", "-h", "-t", "all", "-o", "%T", "-j", number)

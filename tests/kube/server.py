@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,7 +47,9 @@ class Request:
 class ApiServer:
     """The server's mind. `second_s` is how long its seconds last.
 
-    `sent`: UIDs of pods that were ever shown to somebody with the node that they were given.
+    `expiring`: what happens while a list is read, each time just before its continuation expires.
+    `waiting`: requests that `delay_s` holds up. `sent`: UIDs of pods that were ever shown to
+    somebody with the node that they were given.
     """
 
     store: Store = field(default_factory=Store)
@@ -62,8 +64,9 @@ class ApiServer:
     requests: list[Request] = field(default_factory=list)
     cuts: deque[int] = field(default_factory=deque)
     sent: set[str] = field(default_factory=set)
-    expire_continues: int = 0
+    expiring: deque[Callable[[], object]] = field(default_factory=deque)
     url: str = ""
+    waiting: int = 0
     _streams: "set[Stream]" = field(default_factory=set)
 
     def rights_used(self) -> frozenset[Right]:
@@ -95,7 +98,9 @@ class ApiServer:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer anything."""
         if self.delay_s:
+            self.waiting += 1
             await asyncio.sleep(self.delay_s)
+            self.waiting -= 1
         if self.refusals:
             refusal = self.refusals.popleft()
             headers = {} if refusal.retry_after is None else {"Retry-After": refusal.retry_after}
@@ -136,8 +141,8 @@ class ApiServer:
         token = request.query.get("continue", "")
         start, version = 0, None
         if token:
-            if self.expire_continues:
-                self.expire_continues -= 1
+            if self.expiring:
+                self.expiring.popleft()()
                 self.store.compact()
             at, _, offset = token.partition("/")
             version, start = int(at), int(offset)

@@ -100,12 +100,15 @@ async def test_what_ended_while_the_server_forgot(tmp_path: Path, *, as_event: b
 
 
 async def test_a_list_whose_continuation_expires(tmp_path: Path) -> None:
-    """It is read again from the start, in larger chunks."""
-    server = ApiServer(expire_continues=1)
+    """It is read again from the start, in larger chunks; what went meanwhile has ended."""
+    server = ApiServer()
     for number in range(9):
         server.store.put(PODS, PodMaker(f"p{number}").running())
+    server.expiring.append(lambda: server.store.delete(PODS, "ml", "p0"))
     async with watching(server, tmp_path) as watch:
-        assert 9 == len(await _told(watch))
+        told = await _told(watch)
+        assert 9 == len(told)
+        assert "deleted" == told["p0"]
         lists = [r for r in server.requests if r.right == Right("list", "", "pods")]
         limits = [request.query["limit"] for request in lists]
         assert limits[:2] == ["2", "2"]
@@ -149,6 +152,37 @@ async def test_bookmarks_spare_a_list(tmp_path: Path) -> None:
         server.store.put(NODES, node("n1"))
         await watch.caught_up()
         assert 1 == server.count("list", "nodes")
+
+
+async def test_events_spare_a_list_too(tmp_path: Path) -> None:
+    """Without bookmarks a watch goes on from the newest event."""
+    server = ApiServer(bookmarks=False)
+    async with watching(server, tmp_path) as watch:
+        await watch.ask()
+        server.store.put(PODS, PodMaker("p").running())
+        await watch.until(lambda: watch.scheduler._pods.version == str(server.store.version))
+        server.store.compact()
+        server.sever()
+        server.store.put(PODS, PodMaker("q").running())
+        await watch.until(lambda: watch.scheduler._pods.version == str(server.store.version))
+        assert 1 == server.count("list", "pods")
+
+
+async def test_a_pod_that_ends_while_an_answer_is_made(tmp_path: Path) -> None:
+    """Its end belongs to the next answer: this one has already said that it runs."""
+    server = ApiServer()
+    pod = PodMaker("p", owners=[owner("apps/v1", "DaemonSet", "daemonsets", "d").reference])
+    server.store.put(PODS, pod.running())
+    async with watching(server, tmp_path) as watch:
+        await watch.until(lambda: watch.scheduler._pods.synced)
+        server.delay_s = 0.05
+        asking = asyncio.create_task(watch.ask())
+        await watch.until(lambda: server.waiting > 0)
+        server.store.put(PODS, pod.over())
+        await watch.caught_up()
+        await asking
+        await watch.ask()
+        assert "succeeded" == watch.told[pod.uid].state
 
 
 async def test_a_token_that_is_replaced(tmp_path: Path) -> None:

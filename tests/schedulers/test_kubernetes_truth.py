@@ -88,7 +88,7 @@ async def _happen(world: World, watch: Watching, steps: list[tuple[str, str]]) -
         "sever": server.sever,
         "refuse": lambda: server.refusals.append(Refusal(503)),
         "cut": lambda: server.cuts.append(77),
-        "expire": lambda: setattr(server, "expire_continues", 1),
+        "expire": lambda: server.expiring.append(lambda: None),
         "bookmark": server.bookmark,
     }
     waits: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {

@@ -162,12 +162,12 @@ def test_picks_the_gpus_of_a_pod() -> None:
             ClaimedDevice("compute-domain.nvidia.com", "n", "channel-0"),
         ),
     )
-    found = gpu_pod(pod)
+    found = gpu_pod(pod, 7)
     assert found.gpus == {
         f"nvidia.com/gpu {A}": Device(gpu=A),
         "gpu.nvidia.com gpu-1": Device(number=1),
     }
     assert found.unread == ("nvidia.com/gpu odd",)
     assert found.foreign == ("amd.com/gpu 0000:03:00.0", "gpu.intel.com/i915 card0-0")
-    assert found.equipped
-    assert not gpu_pod(PodDevices("team", "b")).equipped
+    assert (found.equipped, found.as_of_ns) == (True, 7)
+    assert not gpu_pod(PodDevices("team", "b"), 7).equipped

@@ -406,3 +406,15 @@ async def test_a_large_node(node: Node) -> None:
     began_ns = time.process_time_ns()
     await node.look()
     assert time.process_time_ns() - began_ns < 100_000_000
+
+
+async def test_an_answer_is_not_about_pods_born_after_it(node: Node) -> None:
+    """What was said of a name before its present pod came is not booked to that pod."""
+    node.kubelet.pods = [one_gpu("db-0", A)]
+    node.born(ONE, "db-0")
+    await node.look()
+    node.ends(ONE)
+    await node.look()
+    node.kubelet.hanging = {"Get", "List"}
+    node.born(TWO, "db-0")
+    assert await node.look() == {}

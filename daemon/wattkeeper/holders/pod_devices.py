@@ -51,7 +51,8 @@ class GpuPod:
     """What a pod was given, as far as it matters here.
 
     `gpus` by what the kubelet calls them. `unread`: NVIDIA's that name no GPU we can tell;
-    `foreign`: other makers' GPUs. `equipped`: it was given any device at all.
+    `foreign`: other makers' GPUs. `equipped`: it was given any device at all. `as_of_ns`: boot
+    time of the question; a pod of this name that is younger is another one.
     """
 
     namespace: str
@@ -61,6 +62,7 @@ class GpuPod:
     unread: tuple[str, ...]
     foreign: tuple[str, ...]
     equipped: bool
+    as_of_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def parse_id(text: str) -> Device | None:
     return None
 
 
-def gpu_pod(pod: PodDevices) -> GpuPod:
+def gpu_pod(pod: PodDevices, as_of_ns: int) -> GpuPod:
     """Pick the GPUs out of all that a pod was given; each once, whichever containers list it."""
     gpus: dict[str, Device] = {}
     unread: set[str] = set()
@@ -134,6 +136,7 @@ def gpu_pod(pod: PodDevices) -> GpuPod:
         tuple(sorted(unread)),
         tuple(sorted(foreign)),
         bool(given),
+        as_of_ns,
     )
 
 

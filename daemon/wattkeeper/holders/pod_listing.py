@@ -89,7 +89,9 @@ class PodListing:
         if self._asking is None and (self._due() or young):
             # The first answer decides whose the GPUs are from the start on.
             patience_s = _PATIENCE_S if self._tried_ns is not None else _FIRST_PATIENCE_S
-            self._asking = asyncio.create_task(self._ask(() if self._due() else young))
+            # After trouble all pods are asked for: others may have come meanwhile.
+            some = not self._due() and self.trouble is None and self.listed_ns is not None
+            self._asking = asyncio.create_task(self._ask(young if some else ()))
             await asyncio.wait({self._asking}, timeout=patience_s)
         if self._asking is not None and self._asking.done():
             asked, self._asking = self._asking, None
@@ -114,9 +116,9 @@ class PodListing:
         try:
             kubelet = await self._open()
             if not await self._get(kubelet, young):
-                self._tried_ns = self._clock.boot_ns()
+                self._tried_ns = as_of_ns = self._clock.boot_ns()
                 pods = await kubelet.list()
-                self._pods = await asyncio.to_thread(lambda: tuple(map(gpu_pod, pods)))
+                self._pods = await asyncio.to_thread(_gpu_pods, pods, as_of_ns)
                 self.listed_ns = self._clock.boot_ns()
             await self._ask_allocatable(kubelet)
         except KubeletError as trouble:
@@ -137,6 +139,7 @@ class PodListing:
         if not self._get_offered or len(names) != len(young) or not 0 < len(names) <= _MOST_GETS:
             return False
         for name in dict.fromkeys(names):
+            as_of_ns = self._clock.boot_ns()
             try:
                 found = await kubelet.get(*name)
             except UnofferedError:
@@ -145,7 +148,7 @@ class PodListing:
             except RefusedError:
                 continue  # not known to the kubelet, or already gone
             others = [pod for pod in self._pods if (pod.namespace, pod.name) != name]
-            self._pods = (*others, gpu_pod(found))
+            self._pods = (*others, gpu_pod(found, as_of_ns))
         return True
 
     async def _ask_allocatable(self, kubelet: Kubelet) -> None:
@@ -177,6 +180,10 @@ def _is_there(socket: Path) -> bool:
         raise DeniedError(f"{socket}: {error.strerror}") from error
     except OSError as error:
         raise KubeletError(f"{socket}: {error.strerror}") from error
+
+
+def _gpu_pods(pods: Sequence[PodDevices], as_of_ns: int) -> tuple[GpuPod, ...]:
+    return tuple(gpu_pod(pod, as_of_ns) for pod in pods)
 
 
 def _gpu_ids(devices: Sequence[PluginDevice]) -> frozenset[str]:

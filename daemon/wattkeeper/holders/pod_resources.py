@@ -146,10 +146,15 @@ class PodResources:
         """Return the names of the pods that have just come and are not known to hold a device."""
         now_ns = self._clock.boot_ns()
         self._seen_ns = {uid: self._seen_ns.get(uid, now_ns) for uid in alive or ()}
-        settled = {_name(pod) for pod in self._listing.pods if pod.equipped}
-        young = [uid for uid, seen_ns in self._seen_ns.items() if now_ns - seen_ns < _YOUNG_NS]
-        names = [self._names.name(uid) for uid in young]
-        return [name for name in names if name is None or name not in settled]
+        settled = {_name(pod): pod.as_of_ns for pod in self._listing.pods if pod.equipped}
+        young: list[PodName | None] = []
+        for uid, seen_ns in self._seen_ns.items():
+            name = self._names.name(uid)
+            known_ns = None if name is None else settled.get(name)
+            known = known_ns is not None and alive is not None and alive[uid].born_ns <= known_ns
+            if now_ns - seen_ns < _YOUNG_NS and not known:
+                young.append(name)
+        return young
 
     def _judge(self, alive: Mapping[str, Life] | None) -> PodView:
         view = PodView()
@@ -183,9 +188,10 @@ class PodResources:
         """Return whose devices these are, None if the pod has ended or has no cgroup yet."""
         uids = self._names.uids(_name(pod))
         if alive is not None:
-            living = [uid for uid in uids if uid in alive]
+            # A pod of a StatefulSet comes back under its name: what was said before its birth is
+            # not about it, and what is said after is about the newest.
+            living = [u for u in uids if u in alive and alive[u].born_ns <= pod.as_of_ns]
             if living:
-                # A pod of a StatefulSet comes back under its name: the newest has the devices.
                 uid = max(living, key=lambda known: (alive[known].born_ns, known))
                 return alive[uid].key
             if uids or not self._names.trouble:

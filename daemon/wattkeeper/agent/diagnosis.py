@@ -1,10 +1,9 @@
 """What `wattkeeper doctor` finds out about this machine."""
 
 import asyncio
-import shutil
 from dataclasses import dataclass
 
-from wattkeeper.agent import place
+from wattkeeper.agent import place, slurm_doctor
 from wattkeeper.agent.build import Node, transport
 from wattkeeper.agent.config import AgentSettings
 from wattkeeper.agent.place import boot_id
@@ -16,7 +15,6 @@ from wattkeeper.model.state import Finding, State
 
 _READ_S = 2.0
 _BETWEEN_S = 1.0
-_SCONTROL_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +63,13 @@ async def diagnose(settings: AgentSettings) -> Diagnosis:
         await node.holders.look()
         findings = [finding for source in node.sources for finding in source.findings()]
         findings += node.holders.findings()
+        findings += node.slurm_devices.findings()
         specs = [spec for source in node.sources for spec in source.meters()]
     finally:
         await node.holders.close()
         await asyncio.gather(*(source.close() for source in node.sources))
     findings.append(place.look(settings.data_dir, settings.path.procfs))
-    findings.append(await _scheduler_knows(settings.node))
+    findings += await slurm_doctor.findings(settings.slurm.nodename or settings.node)
     findings.append(await _delivery(settings))
     seen = [MeterSeen(s, first.get(s.info.name), second.get(s.info.name)) for s in specs]
     return Diagnosis(tuple(findings), tuple(seen))
@@ -79,34 +78,6 @@ async def diagnose(settings: AgentSettings) -> Diagnosis:
 async def _readings(node: Node) -> dict[str, Reading]:
     answers = await asyncio.gather(*(source.read(_READ_S) for source in node.sources))
     return {reading.meter: reading for answer in answers for reading in answer}
-
-
-async def _scheduler_knows(node: str) -> Finding:
-    """Ask Slurm, where it is installed, whether it knows this node by its name."""
-    scontrol = shutil.which("scontrol")
-    if scontrol is None:
-        return Finding("scheduler", State.ABSENT, "no Slurm here (scontrol is not installed)")
-    process = await asyncio.create_subprocess_exec(
-        scontrol, "show", "node", node,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        output, _ = await asyncio.wait_for(process.communicate(), _SCONTROL_S)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        return Finding("scheduler", State.STALE, "slurmctld did not answer within 5 s")
-    if process.returncode == 0:
-        return Finding("scheduler", State.OK, f"Slurm knows this node as {node}")
-    said = output.decode(errors="replace").strip().partition("\n")[0][:200]
-    return Finding(
-        "scheduler",
-        State.FAILING,
-        f"Slurm does not know a node {node}: {said}",
-        "set `node` to the NodeName of slurm.conf",
-    )
 
 
 async def _delivery(settings: AgentSettings) -> Finding:

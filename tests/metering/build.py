@@ -54,6 +54,7 @@ class Node:
     raw_uj: int = 5_000_000
     power_mw: int = 300_000
     true_uj: int = 0
+    use_ppm: int | None = None
     claims: dict[str, list[Claim]] = field(default_factory=dict)
     records: list[Record] = field(default_factory=list)
     breaks: list[Break] = field(default_factory=list)
@@ -100,7 +101,7 @@ class Node:
             self.boot_ns,
             energy_uj=self.raw_uj + off_uj if energy else None,
             power_mw=self.power_mw if power else None,
-            utilization_ppm=use_ppm,
+            utilization_ppm=self.use_ppm if use_ppm is None else use_ppm,
         )
         self.sampler.step(
             [self.spec], [reading] if answer else [], self.claims, self.boot_ns, self.wall_ns

@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from tests.metering.build import GPU, SLOT_MS, WALL_NS, Node, check, gpu, job, on_gpu
 from wattkeeper.holders.base import Claim
+from wattkeeper.metering.book import BookState, Entry
 from wattkeeper.model.holder import Account
 from wattkeeper.model.meter import Component, MeterInfo, MeterSpec
 from wattkeeper.model.reading import Reading
@@ -299,3 +301,14 @@ def test_gpus_of_one_model_rest_alike() -> None:
         node.sampler.step(specs, readings, claims, at_ns, wall_ns)
     node.records += node.sampler.take()
     assert [part.uj for part in node.windows[-1].shares] == [3_300_000_000, 1_300_000_000]
+
+
+def test_a_journal_from_before_idle_parts_and_policies_is_read() -> None:
+    """Its open window goes on: nothing in it was idle, and it was split by `idle`."""
+    entry = [16, 0, 5_000, 1_000, 2_000]
+    opened = {"cell_ms": 0, "start_ms": 0, "first_uj": 0, "entries": {64: entry}, "tally": {}}
+    encoded = msgspec.msgpack.encode({"number": 1, "open": opened, "claims": [{"holder": None}]})
+    state = msgspec.msgpack.decode(encoded, type=BookState)
+    assert state.open is not None
+    assert state.open.policy is Policy.IDLE
+    assert state.open.entries[64] == Entry(16, Split.EXCLUSIVE, 5_000, 1_000, 2_000, 0, 0)

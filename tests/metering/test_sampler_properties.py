@@ -6,7 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.metering.build import GPU, SLOT_MS, Node, check, gpu, job, on_gpu
-from wattkeeper.model.window import ClockStep
+from wattkeeper.holders.base import Claim
+from wattkeeper.model.window import ClockStep, Policy
 
 _LENGTHS = st.one_of(
     st.integers(1, 3_000), st.integers(3_000, 30_000), st.integers(30_000, 4_000_000)
@@ -24,6 +25,9 @@ _EVENTS = st.one_of(
     st.tuples(st.just("clock"), st.integers(-4_000_000, 4_000_000)),
     st.tuples(st.just("slew"), st.integers(-400, 400)),
     st.tuples(st.just("holders"), st.integers(0, 7)),
+    st.tuples(st.just("allocated"), st.integers(0, 511)),
+    st.tuples(st.just("use"), st.integers(-1, 1)),
+    st.tuples(st.just("policy"), st.integers(0, 1)),
     st.tuples(st.just("restart"), _LENGTHS),
     st.tuples(st.just("restart elsewhen"), st.integers(-4_000_000, 4_000_000)),
     st.tuples(st.just("reboot"), st.integers(-4_000_000, 4_000_000)),
@@ -32,7 +36,7 @@ _EVENTS = st.one_of(
 )
 
 
-def _happen(node: Node, kind: str, value: int) -> None:  # noqa: C901, PLR0912 -- a table of events
+def _happen(node: Node, kind: str, value: int) -> None:  # noqa: C901, PLR0912, PLR0915 -- a table
     match kind:
         case "run":
             node.run(value)
@@ -65,6 +69,20 @@ def _happen(node: Node, kind: str, value: int) -> None:  # noqa: C901, PLR0912 -
             node.wall_ns += value * 10**6
         case "holders":
             node.claims = on_gpu(*(job(n) for n in range(3) if value >> n & 1))
+        case "allocated":
+            # Three bits each for: allocated, busy, in a MIG instance.
+            node.claims = {
+                GPU: [
+                    Claim(job(n), value >> n + 3 & 1, 142_857 if value >> n + 6 & 1 else None,
+                          allocated=True)
+                    for n in range(3)
+                    if value >> n & 1
+                ]
+            }  # fmt: skip
+        case "use":
+            node.use_ppm = None if value < 0 else value * 500_000
+        case "policy":
+            node.restart(Policy(value))
         case "restart":
             node.restart()
             node.pass_time(value)

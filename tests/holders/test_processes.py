@@ -8,6 +8,7 @@ from tests.holders.machine import SCOPE, Machine
 from tests.sources.tree import put
 from wattkeeper.holders.base import Claim, HolderKey, HolderSource
 from wattkeeper.holders.processes import ProcessHolders
+from wattkeeper.model.meter import Partition
 from wattkeeper.model.state import State
 from wattkeeper.sources.base import DeviceProcess
 
@@ -134,3 +135,40 @@ async def test_unknown_lists_claim_nothing(machine: Machine) -> None:
     await holders.look()
     assert holders.claims() == {}
     assert holders.infos() == {}
+
+
+async def test_all_processes_are_known_where_procfs_has_each(machine: Machine) -> None:
+    """A pid of another namespace could be anybody's: nothing is known of who is not there."""
+    machine.process(1, 10, f"/{SCOPE}/job_7")
+    listed: Listed = {"gpu/a": [DeviceProcess(1)], "gpu/b": [DeviceProcess(4711)], "gpu/c": []}
+    holders = holders_of(machine, listed, {"7": 5})
+    await holders.look()
+    assert set(holders.listed()) == {"gpu/a", "gpu/c"}
+
+
+async def test_an_mps_server_is_told_by_its_name(machine: Machine) -> None:
+    """It runs as root outside of any job, and its clients in theirs."""
+    machine.process(1, 10, "/system.slice/mps.service")
+    machine.process(2, 11, f"/{SCOPE}/job_7")
+    put(machine.procfs, {"1/comm": "nvidia-cuda-mps\n", "2/comm": "python\n"})
+    listed: Listed = {"gpu/a": [DeviceProcess(1, 900_000), DeviceProcess(2, 0)]}
+    holders = holders_of(machine, listed, {"7": 5})
+    await holders.look()
+    assert holders.claims() == {"gpu/a": (Claim(HolderKey("slurm", "7", 5)),)}
+
+
+async def test_a_process_on_an_instance_claims_it(machine: Machine) -> None:
+    """Its job holds that part of the GPU, as the source says it is."""
+    machine.process(1, 10, f"/{SCOPE}/job_7")
+    part = Partition("MIG-1", "gpu/a", 3, 125_000, 142_857)
+    holders = ProcessHolders(
+        lambda: {"gpu/a": [DeviceProcess(1, None, "MIG-1")]},
+        machine.procfs,
+        machine.clock,
+        lambda _manager, _raw_id: 5,
+        partitions=lambda: {"MIG-1": part},
+    )
+    await holders.look()
+    key = HolderKey("slurm", "7", 5)
+    claim = Claim(key, 142_857, 125_000, 142_857, partitions=("MIG-1",))
+    assert holders.claims() == {"gpu/a": (claim,)}

@@ -112,7 +112,7 @@ def _read(path: Path) -> _Kubeconfig:
         return msgspec.yaml.decode(content, type=_Kubeconfig)
     except ImportError as error:
         raise ApiError(
-            f"kubernetes.kubeconfig: {path} is YAML; install wattkeeper[kubernetes], or write it "
+            f"kubernetes.kubeconfig: {path} is YAML; install wattkeeper[aggregator], or write it "
             "as JSON: kubectl config view --raw --flatten -o json"
         ) from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:

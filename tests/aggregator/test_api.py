@@ -13,7 +13,9 @@ from tests.aggregator.conftest import Centre
 from tests.aggregator.feeding import CPU_UJ, GPU_UJ, START_MS, UUID, Feeder
 from wattkeeper.aggregator.times import rfc3339
 from wattkeeper.delivery import wire
+from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.model.meter import Component, MeterInfo
+from wattkeeper.schedulers.base import Knowledge, NodeInfo
 
 WINDOWS = 180
 GPU = WINDOWS * GPU_UJ
@@ -157,7 +159,39 @@ async def test_fleet_sums_what_is_live(centre: Centre) -> None:
         fleet["gpus"],
         fleet["allocated_idle_gpus"],
     ) == (500.0, 1, {"physics": 1})
-    assert fleet["nodes"] == {"live": 1, "silent": 0, "conflict": 0}
+    states = {"live": 1, "silent": 0, "conflict": 0, "absent": 0, "off": 0}
+    assert fleet["nodes"] == states
+
+
+async def test_nodes_that_only_a_scheduler_knows(centre: Centre) -> None:
+    """They are absent, or off; a node that went silent because it was powered down is off too."""
+    await centre.fed()
+    listed = [
+        NodeInfo("west", "node001", 1, "POWERED_DOWN", expected=False),
+        NodeInfo("west", "node002", 8, "IDLE"),
+        NodeInfo("west", "node003", None, "FUTURE", expected=False),
+    ]
+    ledger, known = centre.aggregator.ledger, Knowledge(nodes=listed)
+    for now_ms in (centre.clock[0] - 3_600_000, centre.clock[0] + 600_000):
+        await asyncio.to_thread(record_knowledge, ledger, "slurm", known, now_ms=now_ms)
+    _, answer = await centre.get("/v1/nodes")
+    shown = [
+        (node["node"], node["state"], node["scheduler_state"], node["gpus_expected"])
+        for node in answer["nodes"]
+    ]
+    assert shown == [
+        ("node001", "live", "POWERED_DOWN", 1),
+        ("node002", "absent", "IDLE", 8),
+        ("node003", "off", "FUTURE", None),
+    ]
+    assert answer["nodes"][1]["last_seen"] is None
+    centre.clock[0] += 3_600_000
+    _, answer = await centre.get("/v1/nodes")
+    assert answer["nodes"][0]["state"] == "off"
+    _, books = await centre.get("/v1/balance")
+    assert [node["node"] for node in books["missing_nodes"]] == ["node002"]
+    assert books["coverage"] < 0.2
+    assert books["expected_seconds"] > 8 * 3600
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,6 @@ async def test_bad_questions_are_2(centre: Centre, run: Run) -> None:
     """What the aggregator refuses is shown in its words."""
     await centre.fed()
     done = await run("report", "--by", "shoe")
-    assert (done.code, "by=shoe is not known" in done.err) == (2, True)
+    assert (done.code, "'shoe' is none of user" in done.err) == (2, True)
     done = await run("balance", "--since", "yesterday")
     assert (done.code, "is not a time" in done.err) == (2, True)

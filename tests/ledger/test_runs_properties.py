@@ -180,7 +180,7 @@ def test_every_holder_is_found_under_its_own_run(
     for number, skew in enumerate(skews):
         journal = Journal(name=f"journal-{number}", node=f"n{number}")
         node = Node(journal, Meter(journal, name=f"gpu/GPU-{number}"))
-        lives = []
+        lives: list[tuple[int, int, int]] = []
         for index, run in enumerate(runs):
             if number in run.nodes:
                 birth = run.start_ms + prologs[index] + skew

@@ -113,17 +113,38 @@ class MeterBalance(Answer):
     problems: list[str]
 
 
+class MissingNode(Answer):
+    """A node that should be metered, by its scheduler, and is not, or not all of its GPUs.
+
+    Seconds are of its meters, together. A node without any counts as one, or by its GPUs.
+    """
+
+    cluster: str
+    node: str
+    scheduler_state: str
+    gpus: int | None
+    metered_gpus: int
+    expected_seconds: float
+    covered_seconds: float
+
+
 class Balance(Answer):
-    """Do the books balance? They do if `balanced`: no residual and no problem on any meter."""
+    """Do the books balance? They do if `balanced`: no residual and no problem on any meter.
+
+    `coverage` is covered over `expected_seconds` of all meters, those that should be there by a
+    scheduler's inventory among them; `missing_nodes` are the ones that are not.
+    """
 
     since: Instant
     until: Instant
     as_of: Instant
     balanced: bool
     coverage: float | None
+    expected_seconds: float
     residual_uj: Microjoules
     energy_uj: Microjoules
     meters: list[MeterBalance]
+    missing_nodes: list[MissingNode]
     problems: list[str]
 
 
@@ -136,12 +157,19 @@ class Source(Answer):
 
 
 class Node(Answer):
-    """A node as its last delivery left it."""
+    """A node as its last delivery left it.
+
+    `absent`: its scheduler has it, and expects it to be there, but no agent ever delivered.
+    `off`: the same, while it is powered down or yet to come. `scheduler_state` and
+    `gpus_expected` are the scheduler's word, null where there is none.
+    """
 
     cluster: str
     node: str
-    state: Literal["live", "silent", "conflict"]
-    last_seen: Instant
+    state: Literal["live", "silent", "conflict", "absent", "off"]
+    last_seen: Instant | None
+    scheduler_state: str | None
+    gpus_expected: int | None
     agent: str | None
     watts: float | None
     meters: int
@@ -154,7 +182,7 @@ class Node(Answer):
 
 
 class Nodes(Answer):
-    """Every node that ever delivered."""
+    """Every node that ever delivered, or that a scheduler has."""
 
     as_of: Instant
     nodes: list[Node]

@@ -13,7 +13,8 @@ from wattkeeper.aggregator.problem import ProblemError
 from wattkeeper.aggregator.targets import Targets
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.queries.job import Job, JobFilter, job, jobs
-from wattkeeper.ledger.queries.report import DIMENSIONS, report
+from wattkeeper.ledger.queries.named import named
+from wattkeeper.ledger.queries.report import DIMENSIONS, check_dimension, report
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model import grid
 
@@ -42,7 +43,9 @@ class JobsQuery(Query):
     account: str | None = Field(None, description="of this account")
     partition: str | None = Field(None, description="of this partition")
     state: str | None = Field(None, description="in this state")
-    id: str | None = Field(None, description="these ids: 123, 123_[0-99], 100-180; at any time")
+    id: str | None = Field(
+        None, description="these ids: 123, 123_[0-99], 22+1, 100-180; at any time"
+    )
     since: str = Field("-7d", description=_SINCE)
     limit: int = Field(1000, ge=1, le=10_000, description="at most so many, the newest")
 
@@ -50,7 +53,7 @@ class JobsQuery(Query):
 class ReportQuery(Query):
     """Which report."""
 
-    by: str = Field("account", description="one of " + ", ".join(DIMENSIONS))
+    by: str = Field("account", description=f"one of {', '.join(DIMENSIONS)}, label:KEY")
     since: str | None = Field(None, description=_SINCE + "; 7 days before until")
     until: str | None = Field(None, description=_UNTIL)
 
@@ -150,20 +153,16 @@ class Api:
             ids = job_ids.expand(query.id or "")
         except ValueError as error:
             raise ProblemError(400, "bad-parameter", str(error), "id") from error
-        clusters = [query.cluster] if query.cluster else self._clusters()
-        for one in ids:
-            for cluster in clusters:
-                found = job(self._ledger, cluster, one)
-                if found is not None and _fits(found, query):
-                    yield found
-
-    def _clusters(self) -> list[str]:
-        return sorted({row.cluster for row in self._fleet.rows()})
+        for cluster, one in named(self._ledger, ids, query.cluster)[: query.limit + 1]:
+            found = job(self._ledger, cluster, one)
+            if found is not None and _fits(found, query):
+                yield found
 
     def _report(self, query: ReportQuery) -> answers.Report:
-        if query.by not in DIMENSIONS:
-            detail = f"by={query.by[:80]} is not known; one of {', '.join(DIMENSIONS)}"
-            raise ProblemError(400, "bad-parameter", detail, "by")
+        try:
+            check_dimension(query.by)
+        except ValueError as error:
+            raise ProblemError(400, "bad-parameter", str(error), "by") from error
         since_ms, until_ms = self._period(query.since, query.until, 7 * _DAY_MS)
         return views.report(report(self._ledger, query.by, since_ms, until_ms), self._now_ms())
 

@@ -13,7 +13,8 @@ from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.meter import Component
 from wattkeeper.values import milliseconds
 
-STATES: tuple[Literal["live", "silent", "conflict"], ...] = ("live", "silent", "conflict")
+NodeState = Literal["live", "silent", "conflict", "absent", "off"]
+STATES: tuple[NodeState, ...] = ("live", "silent", "conflict", "absent", "off")
 
 
 class Fleet:
@@ -39,7 +40,7 @@ class Fleet:
         return nodes(self._ledger)
 
     def nodes(self) -> list[answers.Node]:
-        """Return every node that ever delivered, by cluster and name."""
+        """Return every node that ever delivered or a scheduler has, by cluster and name."""
         live = self._live.view()
         known = {(row.cluster, row.node): row for row in self.rows()}
         keys = sorted({*known, *live})
@@ -75,8 +76,9 @@ class Fleet:
     def _node(
         self, key: tuple[str, str], row: NodeRow | None, live: LiveNode | None
     ) -> answers.Node:
-        seen_ms = max(row.seen_ms if row else 0, live.seen_ms if live else 0)
-        state = self._state(seen_ms, live)
+        booked_ms = (row.seen_ms if row else None) or 0
+        seen_ms = max(booked_ms, live.seen_ms if live else 0) or None
+        state = self._state(seen_ms, row, live)
         snapshot = live.snapshot if live is not None else None
         watts = live.watts_by_component if live is not None and state == "live" else {}
         sources = snapshot.sources if snapshot is not None else ()
@@ -84,12 +86,14 @@ class Fleet:
             cluster=key[0],
             node=key[1],
             state=state,
-            last_seen=rfc3339(seen_ms),
+            last_seen=None if seen_ms is None else rfc3339(seen_ms),
+            scheduler_state=row.scheduler_state if row is not None else None,
+            gpus_expected=row.gpus_expected if row is not None else None,
             agent=(live.agent if live else row.agent if row else None) or None,
             watts=sum(watts.values()) if watts else None,
             meters=max(row.meters if row else 0, len(live.meters) if live else 0),
             pending_records=snapshot.pending if snapshot is not None else None,
-            clock_offset_seconds=row.skew_ms / 1000 if row is not None else None,
+            clock_offset_seconds=row.skew_ms / 1000 if row is not None and seen_ms else None,
             refused_records=row.refused if row is not None else 0,
             events=row.events if row is not None else {},
             groups=dict(self.groups_of(key[1])),
@@ -98,9 +102,13 @@ class Fleet:
             ],
         )
 
-    def _state(self, seen_ms: int, live: LiveNode | None) -> Literal["live", "silent", "conflict"]:
+    def _state(self, seen_ms: int | None, row: NodeRow | None, live: LiveNode | None) -> NodeState:
+        if seen_ms is None:
+            return "absent" if row is None or row.expected else "off"
         now_ms = self._now_ms()
         refused_ms = live.refused_ms if live is not None else None
         if refused_ms is not None and now_ms - refused_ms <= self._silent_after_ms:
             return "conflict"
-        return "silent" if now_ms - seen_ms > self._silent_after_ms else "live"
+        if now_ms - seen_ms <= self._silent_after_ms:
+            return "live"
+        return "off" if row is not None and row.expected is False else "silent"

@@ -3,6 +3,7 @@
 from wattkeeper.aggregator import answers
 from wattkeeper.aggregator.times import rfc3339
 from wattkeeper.ledger.queries.balance import Balance, MeterBalance
+from wattkeeper.ledger.queries.expected import MissingNode
 from wattkeeper.ledger.queries.job import Job
 from wattkeeper.ledger.queries.report import Report, ReportRow
 from wattkeeper.model.microjoules import kwh
@@ -83,10 +84,24 @@ def balance(found: Balance, now_ms: int) -> answers.Balance:
         as_of=rfc3339(now_ms),
         balanced=found.balanced,
         coverage=found.coverage,
+        expected_seconds=found.expected_seconds,
         residual_uj=found.residual_uj,
         energy_uj=found.total_uj,
         meters=[_meter(meter) for meter in found.meters],
+        missing_nodes=[_missing(node) for node in found.missing_nodes],
         problems=found.problems,
+    )
+
+
+def _missing(node: MissingNode) -> answers.MissingNode:
+    return answers.MissingNode(
+        cluster=node.cluster,
+        node=node.node,
+        scheduler_state=node.state,
+        gpus=node.gpus,
+        metered_gpus=node.metered_gpus,
+        expected_seconds=node.expected_seconds,
+        covered_seconds=node.covered_seconds,
     )
 
 

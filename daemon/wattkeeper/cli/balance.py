@@ -32,12 +32,14 @@ _COLUMNS = (
     "problems",
 )
 
+_MOST_NODES = 20
+
 
 class Balance(Command):
     """Check that what every meter counted is booked, to the microjoule.
 
     Exit code 0: the books balance. 1: they do not, or less than --min-coverage was metered;
-    the meters are named.
+    the meters are named, and the nodes that a scheduler has and no agent meters.
 
     Examples:
       wattkeeper balance
@@ -81,14 +83,32 @@ def _print(answer: Mapping[str, Any]) -> None:
     out.print(table([f"{len(meters)} meters", "energy", "exactly"], rows))
     unmeasured = sum(meter["unmeasured_seconds"] for meter in meters)
     out.print(
-        f"{percent(answer['coverage'])} of the time since each meter first appeared was metered; "
+        f"{percent(answer['coverage'])} of the time that should have been was metered; "
         f"{span(unmeasured)} of meter time cannot be known."
     )
+    missing = answer["missing_nodes"]
+    for node in missing[:_MOST_NODES]:
+        out.print(clean(_missing(node)), markup=False, soft_wrap=True)
+    if len(missing) > _MOST_NODES:
+        out.print(f"and {len(missing) - _MOST_NODES} nodes more; --format json has them all.")
     for problem in answer["problems"]:
         out.print(clean(problem), markup=False)
     for meter in meters:
         _complain(meter)
     out.print("The books balance." if answer["balanced"] else "The books do NOT balance.")
+
+
+def _missing(node: Mapping[str, Any]) -> str:
+    """Say what of a node is not metered, and what to do."""
+    name, state = node["node"], node["scheduler_state"]
+    if not node["metered_gpus"] and not node["covered_seconds"]:
+        what = f"delivered nothing; its scheduler has it as {state or 'known'}"
+        return f"{name}: {what}. Is the agent running there?"
+    if not node["covered_seconds"]:
+        return (
+            f"{name}: delivered nothing in this time; its scheduler has it as {state or 'known'}."
+        )
+    return f"{name}: {node['metered_gpus']} of {node['gpus']} GPUs are metered; ask its doctor."
 
 
 def _complain(meter: Mapping[str, Any]) -> None:

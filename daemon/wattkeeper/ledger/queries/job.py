@@ -77,7 +77,7 @@ class JobFilter:
 def job(ledger: Ledger, cluster: str, key: str, run: int | None = None) -> Job | None:
     """Return the newest run (or the given one) of a job by its id or raw id, None if unknown."""
     workload = schema.workload.c
-    of_key = sa.or_(workload.job_id == key, workload.raw_id == key)
+    of_key = sa.or_(workload.job_id == key, workload.raw_id == key, workload.other_id == key)
     with ledger.reading() as connection:
         found = lives(connection, [workload.cluster == cluster, of_key])
         found.sort(key=lambda life: (life.start_ms or 0, life.id))

@@ -1,10 +1,12 @@
 """The nodes that the ledger knows, and the totals that are exported as counters."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 
-from wattkeeper.ledger import schema
+from wattkeeper.ledger import inventory, schema
+from wattkeeper.ledger.inventory import Listed
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.ledger.sums import parts, whole
 
@@ -13,8 +15,10 @@ from wattkeeper.ledger.sums import parts, whole
 class NodeRow:
     """One node as of the last commit. Times are UTC milliseconds.
 
-    `seen_ms`: last delivery; `booked_ms`: end of the newest booked window. `skew_ms`: by how much
-    its clock is wrong. `events` counts forks, takeovers and conflicts by kind.
+    `seen_ms`: last delivery, None if it never delivered and only a scheduler knows it; `booked_ms`:
+    end of the newest booked window. `skew_ms`: by how much its clock is wrong. `events` counts
+    forks, takeovers and conflicts by kind. `scheduler_state`, `gpus_expected`, `expected`: the
+    newest word of its scheduler, None where there is none; not expected while it is powered down.
     """
 
     cluster: str
@@ -22,12 +26,15 @@ class NodeRow:
     journal: str
     boot: str
     agent: str
-    seen_ms: int
+    seen_ms: int | None
     booked_ms: int | None
     skew_ms: int
     meters: int
     events: dict[str, int]
     refused: int
+    scheduler_state: str | None = None
+    gpus_expected: int | None = None
+    expected: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,7 @@ class AccountTotal:
 
 
 def nodes(ledger: Ledger) -> list[NodeRow]:
-    """Return every node, by cluster and name."""
+    """Return every node that delivered or is in a scheduler's inventory, by cluster and name."""
     node, meter, journal = schema.node.c, schema.meter.c, schema.journal.c
     query = (
         sa.select(
@@ -56,27 +63,43 @@ def nodes(ledger: Ledger) -> list[NodeRow]:
         .outerjoin(schema.meter, meter.node == node.id)
         .outerjoin(schema.journal, journal.id == node.journal)
         .group_by(node.id, journal.name)
-        .order_by(node.cluster, node.name)
     )
     with ledger.reading() as connection:
         events = _events(connection)
         refused = _refused(connection)
-        return [
-            NodeRow(
-                cluster=row.cluster,
-                node=row.name,
-                journal=row.journal_name or "",
-                boot=row.boot,
-                agent=row.agent,
-                seen_ms=row.seen_ms,
-                booked_ms=row.booked_ms or None,
-                skew_ms=row.skew_ms,
-                meters=row.meters,
-                events=events.get(row.id, {}),
-                refused=refused.get(row.id, 0),
-            )
-            for row in connection.execute(query)
-        ]
+        listed = inventory.newest(connection)
+        known = {(row.cluster, row.name): row for row in connection.execute(query)}
+    rows = []
+    for key in sorted(known.keys() | listed.keys()):
+        row = _row(known[key], events, refused) if key in known else _absent(*key)
+        rows.append(_with_word(row, listed.get(key)))
+    return rows
+
+
+def _row(row: Any, events: dict[int, dict[str, int]], refused: dict[int, int]) -> NodeRow:
+    return NodeRow(
+        cluster=row.cluster,
+        node=row.name,
+        journal=row.journal_name or "",
+        boot=row.boot,
+        agent=row.agent,
+        seen_ms=row.seen_ms,
+        booked_ms=row.booked_ms or None,
+        skew_ms=row.skew_ms,
+        meters=row.meters,
+        events=events.get(row.id, {}),
+        refused=refused.get(row.id, 0),
+    )
+
+
+def _absent(cluster: str, node: str) -> NodeRow:
+    return NodeRow(cluster, node, "", "", "", None, None, 0, 0, {}, 0)
+
+
+def _with_word(row: NodeRow, word: Listed | None) -> NodeRow:
+    if word is None:
+        return row
+    return replace(row, scheduler_state=word.state, gpus_expected=word.gpus, expected=word.expected)
 
 
 def account_totals(ledger: Ledger) -> list[AccountTotal]:

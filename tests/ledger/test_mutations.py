@@ -7,7 +7,8 @@ from shutil import copyfile
 
 import pytest
 import sqlalchemy as sa
-from tests.ledger.books import SLOT, T0, Journal, Meter, holder
+from tests.ledger.books import SLOT, T0, WINDOW, Journal, Meter, holder
+from tests.ledger.settling import answer, gpu, run, settle_all, settled
 
 from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.queries.balance import balance
@@ -15,31 +16,32 @@ from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.meter import Component
 from wattkeeper.model.window import EpochInfo, Unmeasured
 
+KEYS = ("holder", "method", "split", "policy", "meter")
 TABLES = {
-    "posting": ("uj", "ms", "holder", "slot", "method", "split", "meter"),
-    "rollup": ("uj", "ms", "peak_mw", "to_ms", "holder", "day", "method", "split", "meter"),
+    "posting": ("uj", "ms", "idle_uj", "idle_ms", *KEYS, "slot"),
+    "rollup": ("uj", "ms", "idle_uj", "idle_ms", "peak_mw", "to_ms", *KEYS, "day"),
     "point": ("value_uj", "at_ms", "epoch", "n", "seal", "meter"),
     "coverage": ("covered_ms", "unmeasured_ms", "held_ms", "slot", "meter"),
     "coverage_day": ("covered_ms", "unmeasured_ms", "held_ms", "day", "meter"),
 }
 """Altered columns. Of a posting's `peak_mw` and `to_ms` only the day's greatest is double-entered:
 they describe, they are no part of the sums."""
+CPU = ("cpu/0/package", Component.CPU)
 STEPS = {"slot": SLOT, "holder": 1, "meter": 1}
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ledger with two meters, two epochs, a gap, unmeasured time and an open slot."""
+    """A ledger with two meters, two epochs, a gap, unmeasured time, an open slot, settlement."""
     path = tmp_path_factory.mktemp("ledger") / "good.sqlite"
     ledger = Ledger.open(path)
     intake = Intake(ledger)
     journal = Journal()
     journal.holders[16] = holder("7")
     journal.epochs[2] = EpochInfo("boot-1", "load", 1)
-    for number, (name, component) in enumerate(
-        (("gpu/GPU-1", Component.GPU), ("cpu/0/package", Component.CPU)), 1
-    ):
-        meter = Meter(journal, number, name, component)
+    start = T0 + 20 * WINDOW
+    answer(ledger, intake, T0, run(9, start, 0))
+    for number, meter in enumerate((gpu(journal), Meter(journal, 2, *CPU)), 1):
         meter.point()
         meter.run(100, (16, 5_000), (1, 700))
         journal.write(
@@ -54,9 +56,12 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
         meter.run(5, (16, 900))
     journal.deliver(intake, T0 + 4 * SLOT)
     intake.commit_sync()
-    answer = balance(ledger)
-    assert (answer.problems, answer.residual_uj) == ([], 0)
-    assert all(row.open_uj for row in answer.meters)
+    answer(ledger, intake, T0 + 4 * SLOT, run(9, start, 0))
+    settle_all(ledger, T0 + 4 * SLOT)
+    assert settled(ledger)["9"] == (80 * 700, 80 * WINDOW)
+    answered = balance(ledger)
+    assert (answered.problems, answered.residual_uj) == ([], 0)
+    assert all(row.open_uj for row in answered.meters)
     ledger.close()
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA journal_mode=DELETE")
@@ -100,9 +105,9 @@ def test_every_mutation_of_every_row_is_found(good: Path, tmp_path: Path) -> Non
                 if not hand.execute(f"{sql} WHERE {where}").rowcount:
                     continue  # the row would have become another one: its key refuses that
                 tried += 1
-                answer = balance(ledger)
-                if answer.balanced or not _named(answer.problems, names[row["meter"]]):
-                    missed.append((table, name, row, answer.problems))
+                found = balance(ledger)
+                if found.balanced or not _named(found.problems, names[row["meter"]]):
+                    missed.append((table, name, row, found.problems))
                 hand.execute(f"DELETE FROM {table}")
                 hand.execute(f"INSERT INTO {table} SELECT * FROM good.{table}")
     hand.close()
@@ -114,3 +119,36 @@ def test_every_mutation_of_every_row_is_found(good: Path, tmp_path: Path) -> Non
 
 def _named(problems: list[str], meter: object) -> bool:
     return any(f" {meter}: " in text for text in problems)
+
+
+def test_a_settlement_with_one_side_is_found_in_sums_that_are_right(
+    good: Path, tmp_path: Path
+) -> None:
+    """Booked as settled on one side and as something else on the other: the balance says so."""
+    work = tmp_path / "work.sqlite"
+    copyfile(good, work)
+    ledger = Ledger(sa.create_engine(f"sqlite:///{work}"), SLOT)
+    hand = sqlite3.connect(work, isolation_level=None)
+    for table in ("posting", "rollup"):
+        hand.execute(f"UPDATE {table} SET split = 1 WHERE split = 2 AND uj > 0")
+    hand.close()
+    found = balance(ledger)
+    ledger.close()
+    assert found.residual_uj == 0
+    assert any("settlement in slot" in text for text in found.problems)
+
+
+def test_more_than_was_idle_cannot_be_settled(good: Path, tmp_path: Path) -> None:
+    """Both sides raised, so that every sum is right: idle would be below nothing."""
+    work = tmp_path / "work.sqlite"
+    copyfile(good, work)
+    ledger = Ledger(sa.create_engine(f"sqlite:///{work}"), SLOT)
+    hand = sqlite3.connect(work, isolation_level=None)
+    for table in ("posting", "rollup"):
+        hand.execute(f"UPDATE {table} SET uj = uj + 1000000 WHERE split = 2 AND uj > 0")
+        hand.execute(f"UPDATE {table} SET uj = uj - 1000000 WHERE split = 2 AND uj < 0")
+    hand.close()
+    found = balance(ledger)
+    ledger.close()
+    assert found.residual_uj == 0
+    assert any("than was idle" in text for text in found.problems)

@@ -15,6 +15,7 @@ from wattkeeper.ledger.sums import parts, whole
 from wattkeeper.model.grid import ceil, floor
 from wattkeeper.model.holder import FIRST_HOLDER, Account
 from wattkeeper.model.meter import Component
+from wattkeeper.model.window import Split
 
 
 @dataclass(slots=True)
@@ -139,10 +140,17 @@ def extent(
 
 @dataclass(slots=True)
 class _Booked:
-    """Postings of a meter in a slot: µJ by account (workloads together), ms held."""
+    """Postings of a meter in a slot: µJ by account (workloads together), ms held.
+
+    `settled_uj`, `settled_ms`: sums of what was moved, which must be nothing; `idle_ms`: time that
+    is left with `idle`.
+    """
 
     by_account: dict[int, int] = field(default_factory=dict)
     held_ms: int = 0
+    settled_uj: int = 0
+    settled_ms: int = 0
+    idle_ms: int = 0
 
     @property
     def uj(self) -> int:
@@ -175,6 +183,11 @@ class _Asked:
             held = booked[slot].held_ms if slot in booked else 0
             if slot not in covered or covered[slot][2] != held:
                 row.problems.append(f"time held in slot {say(slot)} differs from its coverage")
+        for slot, cell in booked.items():
+            if cell.settled_uj or cell.settled_ms:
+                row.problems.append(f"settlement in slot {say(slot)} has one side only")
+            if cell.by_account.get(Account.IDLE, 0) < 0 or cell.idle_ms < 0:
+                row.problems.append(f"more was settled in slot {say(slot)} than was idle")
         return row
 
     def _compare(
@@ -248,6 +261,7 @@ def _fleet_uj(row: MeterBalance) -> int:
 def _booked(connection: sa.Connection, since: int, until: int) -> dict[int, dict[int, _Booked]]:
     posting = schema.posting.c
     account = sa.case((posting.holder < FIRST_HOLDER, posting.holder), else_=FIRST_HOLDER)
+    settled = sa.case((posting.split == Split.SETTLED, 1), else_=0)
     query = (
         sa.select(
             posting.meter,
@@ -255,6 +269,8 @@ def _booked(connection: sa.Connection, since: int, until: int) -> dict[int, dict
             account.label("account"),
             *parts(posting.uj),
             sa.func.sum(posting.ms).label("ms"),
+            *parts(settled * posting.uj, "settled"),
+            sa.func.sum(settled * posting.ms).label("settled_ms"),
         )
         .where(posting.slot >= since, posting.slot < until)
         .group_by(posting.meter, posting.slot, account)
@@ -264,6 +280,10 @@ def _booked(connection: sa.Connection, since: int, until: int) -> dict[int, dict
         cell = found.setdefault(row.meter, {}).setdefault(row.slot, _Booked())
         cell.by_account[row.account] = whole(row.uj_high, row.uj_low)
         cell.held_ms += row.ms
+        cell.settled_uj += whole(row.settled_high, row.settled_low)
+        cell.settled_ms += row.settled_ms
+        if row.account == Account.IDLE:
+            cell.idle_ms = row.ms
     return found
 
 

@@ -259,6 +259,19 @@ def test_idle_parts_stand_in_the_window() -> None:
     assert (part.uj, part.idle_uj, part.idle_ms) == (3_000_000_000, 900_000_000, 3_000)
 
 
+def test_activity_counts_for_the_time_before_it_was_told() -> None:
+    """Of the interval in which one stopped and the other began, the second look knows more."""
+    node = Node()
+    for weights in ((1, 0), (0, 1)):
+        node.claims = {
+            GPU: [Claim(job(n), w, 500_000, allocated=True) for n, w in enumerate(weights, 1)]
+        }
+        node.pass_time(1000)
+        node.tick()
+    node.finish()
+    assert [*node.booked().items()] == [("2", 300_000_000), ("1", 0)]
+
+
 def test_a_recovered_stretch_is_not_called_idle() -> None:
     """Nobody looked: that the GPU rests now does not say that it rested then."""
     node = Node(claims={GPU: [Claim(job(1), 0, allocated=True)]})

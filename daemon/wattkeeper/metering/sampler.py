@@ -79,9 +79,9 @@ class Sampler:
     ) -> None:
         """Book what the readings tell.
 
-        `claims` say who holds what from now on (and, for CPU time, who used it since the last
-        step); `edges` when holders really came and went since then. Component meters come before
-        host meters, whose overhead is what is left.
+        `claims` say who holds what from now on, and what each did since the last step; `edges`
+        when holders really came and went since then. Component meters come before host meters,
+        whose overhead is what is left.
         """
         self._keep_time(boot_ns, wall_ns)
         self._tell_rest()
@@ -229,6 +229,9 @@ class Sampler:
             book.timeline = [(0, book.state.claims if same else None)]
         elif _by_cpu_time(metered.spec) and None not in (known for _, known in book.timeline):
             book.timeline = [(0, now)]
+        elif book.timeline and _holders(book.timeline[-1][1]) == _holders(now):
+            # Activity is told of the time before a look, not after it.
+            book.timeline[-1] = (book.timeline[-1][0], now)
 
     def _change_hands(
         self,

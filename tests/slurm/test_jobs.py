@@ -46,9 +46,10 @@ class Books:
     def _settled(self) -> bool:
         """Tell whether every job has ended and nothing has changed for three seconds."""
         answer = self._metering.ask("/v1/jobs") or {"jobs": []}
-        by_id = {job["job_id"]: job for job in answer["jobs"]}
-        last, self._last = self._last, {id_: job["energy_uj"] for id_, job in by_id.items()}
-        ended = {id_ for id_, job in by_id.items() if job["state"] in ENDED}
+        jobs = answer["jobs"]
+        last = self._last
+        self._last = {(job["job_id"], job["run"]): job["energy_uj"] for job in jobs}
+        ended = {job["job_id"] for job in jobs if job["state"] in ENDED}
         time.sleep(3)
         return last == self._last and ended >= set(self.ids)
 
@@ -100,6 +101,7 @@ def test_a_requeued_job_is_two_runs(story: Story, gpus: Gpus, books: Books) -> N
     runs = [books.job(job, run) for run in (1, 2)]
     assert [2, 2] == [run["runs"] for run in runs]
     assert [["n3"], ["n2"]] == [run["nodes"] for run in runs]
+    assert ["REQUEUED", "COMPLETED"] == [run["state"] for run in runs]
     for run, stay in zip(runs, (first, second), strict=True):
         assert gpu_uj(run) in truth(gpus, [stay])
 

@@ -101,7 +101,8 @@ class Slurm:
         self._complain("jobs", (flaw if done.flawed else done.flaw) if done.unsure else "")
         if self._options.accounts:
             told += await self._accounts(asked_ms)
-        told += self._memory.given_up(asked_ms, self._swept_ms if self._options.accounts else None)
+        asked_accounts_ms = (self._swept_ms or 0) if self._options.accounts else None
+        told += self._memory.given_up(asked_ms, asked_accounts_ms)
         self._memory.forget(asked_ms if self._swept_ms is None else self._swept_ms)
         return Knowledge(
             workloads=told,

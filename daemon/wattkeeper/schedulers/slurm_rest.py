@@ -115,10 +115,11 @@ class Rest:
         return self.version
 
     def _open(self, path: str, query: dict[str, str]) -> tuple[int, "_Body"]:
+        headers = self._headers()
         connection = _connect(self._request.rest, self._request.timeout_s)
         target = f"{path}?{urlencode(query)}" if query else path
         try:
-            connection.request("GET", target, headers=self._headers())
+            connection.request("GET", target, headers=headers)
             answer = connection.getresponse()
         except http.client.HTTPException as error:
             connection.close()
@@ -204,7 +205,10 @@ def _token(path: str) -> str:
 
     `scontrol token` prints `SLURM_JWT=…`, and so may the file hold it.
     """
-    text = Path(path).read_text(encoding="ascii") if path else os.environ.get("SLURM_JWT", "")
+    try:
+        text = Path(path).read_text(encoding="ascii") if path else os.environ.get("SLURM_JWT", "")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OSError(f"slurm.token_file: {path} cannot be read ({error})") from error
     return text.strip().removeprefix("SLURM_JWT=")
 
 

@@ -20,6 +20,8 @@ _CHUNK = 500
 
 def clean(text: str) -> str:
     """Return a text cut to MAX_LABEL, with control characters and broken ones replaced."""
+    if len(text) <= MAX_LABEL and text.isprintable():
+        return text
     return "".join(c if c.isprintable() else "\ufffd" for c in text[:MAX_LABEL])
 
 

@@ -7,6 +7,7 @@ continue tokens expire, refuses, and is slow, all when a test says so.
 import asyncio
 import itertools
 import json
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -238,12 +239,12 @@ class Stream:
 
 
 @asynccontextmanager
-async def serving(server: ApiServer) -> AsyncIterator[ApiServer]:
+async def serving(server: ApiServer, tls: ssl.SSLContext | None = None) -> AsyncIterator[ApiServer]:
     """Serve on a port of loopback."""
     app = web.Application()
     app.router.add_get("/{path:.*}", server.answer)
-    host = TestServer(app)
-    await host.start_server(shutdown_timeout=0.1)
+    host = TestServer(app, scheme="http" if tls is None else "https")
+    await host.start_server(shutdown_timeout=0.1, ssl=tls)
     server.url = str(host.make_url("")).rstrip("/")
     try:
         yield server

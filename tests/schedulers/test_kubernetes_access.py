@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from tests.kube.server import ApiServer, serving
+from wattkeeper.schedulers.kubernetes import KubernetesScheduler
 from wattkeeper.schedulers.kubernetes_access import Access, explicit, from_pod, in_cluster
 from wattkeeper.schedulers.kubernetes_errors import ApiError
 from wattkeeper.schedulers.kubernetes_kubeconfig import from_kubeconfig
+from wattkeeper.schedulers.kubernetes_pods import Naming
 
 
 @pytest.fixture(scope="session")
@@ -161,3 +164,35 @@ def test_a_context_that_is_not_there(tmp_path: Path) -> None:
     path.write_text("users: [")
     with pytest.raises(ApiError, match="is no kubeconfig"):
         from_kubeconfig(path)
+
+
+@pytest.mark.parametrize(
+    ("named", "trusted", "said"),
+    [("127.0.0.1", True, ""), ("other", True, "certificate"), ("127.0.0.1", False, "certificate")],
+)
+async def test_certificates_are_checked(
+    tmp_path: Path,
+    authority: tuple[Path, Path],
+    named: str,
+    said: str,
+    *,
+    trusted: bool,
+) -> None:
+    """Over TLS only the server that the kubeconfig means is believed."""
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*authority)
+    async with serving(ApiServer(token="t"), tls) as server:
+        cluster = {"server": server.url, "tls-server-name": named}
+        if trusted:
+            cluster["certificate-authority"] = str(authority[0])
+        path = _kubeconfig(tmp_path, {"token": "t"}, cluster)
+        scheduler = KubernetesScheduler(lambda: from_kubeconfig(path), Naming("c"))
+        await scheduler.start()
+        try:
+            if said:
+                with pytest.raises(OSError, match=said):
+                    await scheduler.ask(0)
+            else:
+                assert [] == list((await scheduler.ask(0)).workloads)
+        finally:
+            await scheduler.close()

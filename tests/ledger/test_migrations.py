@@ -13,6 +13,8 @@ from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.queries.job import job
 from wattkeeper.ledger.store import Ledger
+from wattkeeper.ledger.workloads import record_knowledge
+from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
 
 OLD_KEYS = "SELECT count(*) FROM pragma_table_info('posting') WHERE pk"
 
@@ -88,4 +90,29 @@ def test_the_first_books_are_taken_over(tmp_path: Path) -> None:
         assert reading.exec_driver_sql(OLD_KEYS).scalar() == 6
         left = "SELECT count(*) FROM sqlite_master WHERE name LIKE '%\\_0001%' ESCAPE '\\'"
         assert reading.exec_driver_sql(left).scalar() == 0
+    ledger.close()
+
+
+def test_runs_that_a_scheduler_told_are_found_again(tmp_path: Path) -> None:
+    """What it says after the upgrade is about the same run, not another one."""
+    new, old = tmp_path / "new.sqlite", tmp_path / "old.sqlite"
+    ledger = Ledger.open(new)
+    meter = write(ledger, 3)
+    told = WorkloadInfo("c", "simulated", "7", "7", account="lab", start_ms=T0)
+    record_knowledge(ledger, "simulated", Knowledge([told]))
+    expected = job(ledger, "c", "7")
+    ledger.close()
+    make_old(old, "0001")
+    copy(new, old)
+
+    ledger = Ledger.open(old)
+    assert job(ledger, "c", "7") == expected
+    record_knowledge(ledger, "simulated", Knowledge([told]))
+    assert job(ledger, "c", "7") == expected
+    meter.journal.holders[18] = holder("8", T0 + SLOT)
+    meter.run(1, (18, 5))
+    go_on(ledger, meter, 1)
+    found = job(ledger, "c", "7")
+    assert found is not None
+    assert (found.account, found.runs, found.energy_uj) == ("lab", 1, 104 * 5_000)
     ledger.close()

@@ -74,9 +74,11 @@ async def test_a_job_per_file(folder: Folder) -> None:
     await folder.jobs()
     assert () == folder.holders.fresh()
     (folder.path / "0").unlink()
+    gone_ns = folder.clock.now_ns + 4
+    os.utime(folder.path, ns=(0, folder.clock.wall_ns() + 4))
     folder.clock.now_ns += 9
     assert {} == await folder.jobs()
-    assert (HolderEdge(key, False, folder.clock.now_ns, ("gpu/GPU-a",)),) == folder.holders.fresh()
+    assert (HolderEdge(key, False, gone_ns, ("gpu/GPU-a",)),) == folder.holders.fresh()
     assert [key] == list(source.infos())  # its last joules are booked after this look
     await folder.jobs()
     assert {} == source.infos()

@@ -102,29 +102,31 @@ class MappingHolders:
                 for claim in claims
                 if claim.holder is not None
             }
+            changed_ns = self._clock.boot_ns()
             try:
-                files = self._files()
+                files = sorted(self._folder.iterdir())[:_MOST_FILES]
+                changed_ns = min(changed_ns, self._written_ns(self._folder))
             except OSError as error:
                 self._failed, files = error, []
             else:
                 self._failed = None
             self._strange = []
             since = self._read(files)
-            self._note(before, since)
+            self._note(before, since, changed_ns)
 
-    def _files(self) -> list[Path]:
-        return sorted(self._folder.iterdir())[:_MOST_FILES]
+    def _written_ns(self, path: Path) -> int:
+        """Return when a file was last written, or an entry of a folder last came or went."""
+        return path.stat().st_mtime_ns - self._clock.wall_ns() + self._clock.boot_ns()
 
     def _read(self, files: Sequence[Path]) -> dict[str, int]:
         """Read the files; return when each meter's was last written, in boot time."""
         by_meter: dict[str, list[tuple[str, Device, bool]]] = {}
         since: dict[str, int] = {}
-        ahead_ns = self._clock.wall_ns() - self._clock.boot_ns()
         for file in files:
             device = self._device(file.name)
             try:
                 jobs = self._jobs(file) if device is not None else []
-                written_ns = file.stat().st_mtime_ns - ahead_ns
+                written_ns = self._written_ns(file)
             except OSError:
                 continue  # the epilog has just taken it away
             if device is not None and jobs:
@@ -187,7 +189,9 @@ class MappingHolders:
         birth = self._birth_ms(SLURM, job)
         return HolderKey(SLURM, job, self._clock.wall_ns() // NS_PER_MS if birth is None else birth)
 
-    def _note(self, before: set[tuple[HolderKey, str]], since: Mapping[str, int]) -> None:
+    def _note(
+        self, before: set[tuple[HolderKey, str]], since: Mapping[str, int], changed_ns: int
+    ) -> None:
         now = {
             (claim.holder, meter)
             for meter, claims in self._claims.items()
@@ -195,9 +199,12 @@ class MappingHolders:
             if claim.holder is not None
         }
         now_ns = self._clock.boot_ns()
+        # A file that is gone cannot tell when it went, but its folder can.
         order = sorted(before ^ now, key=lambda held: (held[1], held[0].raw_id))
         self._edges.add(
-            HolderEdge(key, (key, meter) in now, min(now_ns, since.get(meter, now_ns)), (meter,))
+            HolderEdge(
+                key, (key, meter) in now, min(now_ns, since.get(meter, changed_ns)), (meter,)
+            )
             for key, meter in order
         )
 

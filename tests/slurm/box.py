@@ -18,6 +18,7 @@ class Box:
 
     def __init__(self, folder: Path, users: Mapping[str, int]) -> None:
         etc, ready = folder / "etc", folder / "ready"
+        self._spawned: list[subprocess.Popen[bytes]] = []
         _write_etc(etc, users)
         self._init = subprocess.Popen([
             "unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child",
@@ -49,20 +50,20 @@ class Box:
             raise RuntimeError(f"{' '.join(command)}: {done.stderr or done.stdout}")
         return done
 
-    def spawn(
-        self, command: Sequence[str], environ: Mapping[str, str], log: Path
-    ) -> "subprocess.Popen[bytes]":
+    def spawn(self, command: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
         """Start a program inside that runs until the box is closed."""
         with log.open("ab") as out:
-            return subprocess.Popen(
+            self._spawned.append(subprocess.Popen(
                 [*self.enter, *command], env=environ, stdin=subprocess.DEVNULL, stdout=out,
                 stderr=out,
-            )  # fmt: skip
+            ))  # fmt: skip
 
     def close(self) -> None:
         """End everything inside; the kernel kills it together with its first process."""
         self._init.kill()
         self._init.wait()
+        for program in self._spawned:
+            program.wait()
 
 
 def _write_etc(etc: Path, users: Mapping[str, int]) -> None:

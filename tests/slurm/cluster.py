@@ -23,7 +23,7 @@ PROGRAMS = (
     "munged", "mariadbd", "mariadb-install-db", "slurmdbd", "slurmctld", "slurmd", "slurmrestd",
     "nsenter", "setpriv", "ip",
 )  # fmt: skip
-PACKAGES = "slurm-wlm slurmrestd slurmdbd munge mariadb-server iproute2"
+PACKAGES = "slurm-wlm slurmrestd slurm-wlm-jwt-plugin slurmdbd munge mariadb-server iproute2"
 USERS = {"ada": 61001, "bob": 61002, "eve": 61003}
 ACCOUNTS = {"ada": "physics", "bob": "chemistry", "eve": "physics"}
 CGROUPFS = Path("/sys/fs/cgroup")

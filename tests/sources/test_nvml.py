@@ -251,6 +251,16 @@ async def test_processes(bench: Bench) -> None:
     assert listed[bench.fake.meter(3)] == []
 
 
+async def test_processes_are_looked_at_more_often_when_holders_change(bench: Bench) -> None:
+    """Ten seconds are long for a job that has just begun: two, for a while."""
+    await bench.source.start()
+    bench.fake.gpu(0).processes([7])
+    bench.source.hurry()
+    began = time.monotonic()
+    await bench.read_until(lambda _: bench.source.processes()[bench.fake.meter(0)] != [])
+    assert time.monotonic() - began < 5
+
+
 async def test_sixteen_gpus(bench: Bench) -> None:
     """Sixteen GPUs answer in one tick."""
     bench.fake.set_count(16)

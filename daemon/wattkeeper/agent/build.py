@@ -52,9 +52,14 @@ class Node:
             HwmonSource(path.sysfs, module_metered=self._module_metered),
             HostSource(path.procfs),
         )
+
+        def edge() -> None:
+            self.nvml.hurry()  # processes come to their GPUs seconds after the cgroup
+            on_edge()
+
         believed = Believed(settings.slurm.nodename, settings.slurm.in_pods)
         self._cgroups = CgroupHolders(
-            path.procfs, path.cgroupfs, clock, on_edge, memo(_CGROUPS), believed, path.sysfs
+            path.procfs, path.cgroupfs, clock, edge, memo(_CGROUPS), believed, path.sysfs
         )
         processes = ProcessHolders(
             self.nvml.processes, path.procfs, clock, self._cgroups.birth_ms, believed,

@@ -76,6 +76,7 @@ class NvmlSource:
         self._released: dict[str | None, float] = {}
         self._by_place = False
         self._force = False
+        self._hurry = False
         self._retry_at = -math.inf
         self._delay = 0.0
         self._last_word = 0.0
@@ -110,6 +111,10 @@ class NvmlSource:
         """Return the MIG devices of all GPUs by UUID, as of the last ten seconds."""
         return self._gpus.partitions()
 
+    def hurry(self) -> None:
+        """Look at processes every two seconds for a while: holders come and go just now."""
+        self._hurry = True
+
     def findings(self) -> Sequence[Finding]:
         """Return the state of the driver, then of each GPU."""
         return [self._own_finding(), *self._gpus.findings()]
@@ -119,7 +124,8 @@ class NvmlSource:
         self._come_back()
         self._see_to_child()
         while (child := self._child) is not None:
-            answers = await child.ask(deadline_s)
+            hurry, self._hurry = self._hurry, False
+            answers = await child.ask(deadline_s, hurry=hurry)
             if child is self._child:
                 return self._take(child, answers)
             # It was replaced meanwhile: its successor is asked, so that no tick is lost.

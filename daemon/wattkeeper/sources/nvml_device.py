@@ -47,6 +47,8 @@ _MODULE_SCOPE = 1
 _SUPERCHIPS = ("GH200", "GB200", "GB300")
 _VALUE = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 _SLOW_S = 10
+_HURRY_S = 2
+"""Between slow values while holders come and go, which is when process lists change."""
 _FORGET_S = 600
 """After so long what was not offered is asked again: a MIG change brings utilization back."""
 
@@ -68,6 +70,7 @@ class Device:
         self._not_offered: set[tuple[Any, ...]] = set()
         self._last_error: tuple[int, str] | None = None
         self._slow_at = float("-inf")
+        self._hurry_until = float("-inf")
         self._forget_at = time.monotonic() + _FORGET_S
         self._news: dict[str, Any] = {}
 
@@ -91,6 +94,10 @@ class Device:
         news, self._news = self._news, {}
         return news
 
+    def hurry(self) -> None:
+        """Read the slow values more often for a while. May be called from any thread."""
+        self._hurry_until = time.monotonic() + _SLOW_S
+
     def detach(self) -> None:
         """Forget the handle: the next read looks the GPU up anew."""
         self._handle = None
@@ -103,13 +110,15 @@ class Device:
 
         """
         now = time.monotonic()
-        if self._handle is None or now - self._slow_at < _SLOW_S:
+        every_s = _HURRY_S if now < self._hurry_until else _SLOW_S
+        since_s = now - self._slow_at
+        if self._handle is None or since_s < every_s:
             return
         if now >= self._forget_at:
             self._not_offered.clear()
             self._forget_at = now + _FORGET_S
         self._slow_at = now
-        self._news["slow"] = self._slow()
+        self._news["slow"] = self._slow(min(since_s, _SLOW_S))
 
     def _attach(self) -> None:
         if isinstance(self.place, int):
@@ -250,7 +259,7 @@ class Device:
 
     # -- every ten seconds: calls that cost milliseconds -----------------------------------------
 
-    def _slow(self) -> dict[str, Any]:
+    def _slow(self, since_s: float) -> dict[str, Any]:
         memory = self._ask("nvmlDeviceGetMemoryInfo", nvml.nvmlMemory_v2)
         memory = memory or self._ask("nvmlDeviceGetMemoryInfo")
         fields = self._fields([(_LIMIT, self._scope), *((field, 0) for field in _THROTTLE)])
@@ -268,7 +277,7 @@ class Device:
             "encoder_percent": encoder[0] if encoder else None,
             "decoder_percent": decoder[0] if decoder else None,
             "throttle_ns": {_THROTTLE[field]: value for field, value in fields.items()},
-            "processes": self._processes() if mig is None else self._on_instances(),
+            "processes": self._processes(since_s) if mig is None else self._on_instances(),
             "mig": mig,
             "mig_most": self._most_instances() if mig is not None else 0,
             "mig_busy_ppm": self._mig.activity(self._handle) if mig else {},
@@ -292,19 +301,19 @@ class Device:
         by_pid = {process.pid: process for listed in lists for process in listed or ()}
         return [by_pid[pid] for pid in sorted(by_pid)]
 
-    def _processes(self) -> list[tuple[int, int | None, str]] | None:
+    def _processes(self, since_s: float) -> list[tuple[int, int | None, str]] | None:
         """Return (pid, percent of SM time, "") of each process, None if the driver is silent."""
         listed = self._listed()
         if listed is None:
             return None
         # Asked only where it decides something: it takes up to 100 ms on real hardware.
-        use = self._process_use() if len(listed) > 1 else None
+        use = self._process_use(since_s) if len(listed) > 1 else None
         # The driver lists only those that did something.
         return [(p.pid, None if use is None else use.get(p.pid, 0), "") for p in listed]
 
-    def _process_use(self) -> dict[int, int] | None:
+    def _process_use(self, since_s: float) -> dict[int, int] | None:
         """Return each process's mean percent of SM time; None if that is not known."""
-        since = time.time_ns() // 1000 - _SLOW_S * 1_000_000
+        since = time.time_ns() // 1000 - int(since_s * 1_000_000)
         self.call = "nvmlDeviceGetProcessUtilization"
         try:
             samples = nvml.nvmlDeviceGetProcessUtilization(self._handle, since)

@@ -70,20 +70,21 @@ class Child(asyncio.Protocol):
         """The process id, None before there is one."""
         return self._process.pid if self._process is not None else None
 
-    async def ask(self, deadline_s: float) -> list[GpuAnswer] | None:
+    async def ask(self, deadline_s: float, *, hurry: bool = False) -> list[GpuAnswer] | None:
         """Return what every GPU answers, None if the child as a whole gave none in time.
 
-        May be called again meanwhile (a mark reads between two ticks): that one waits its turn.
+        `hurry`: read slow values such as process lists more often for the next ten seconds. May
+        be called again meanwhile (a mark reads between two ticks): that one waits its turn.
         """
         async with self._one_at_a_time:
-            return await self._exchange(deadline_s)
+            return await self._exchange(deadline_s, hurry=hurry)
 
-    async def _exchange(self, deadline_s: float) -> list[GpuAnswer] | None:
+    async def _exchange(self, deadline_s: float, *, hurry: bool) -> list[GpuAnswer] | None:
         if not self.alive or self._transport is None:
             return None
         self._seq += 1
         self._answer = asyncio.get_running_loop().create_future()
-        ask = {"seq": self._seq, "deadline_s": deadline_s * _CHILD_SHARE}
+        ask = {"seq": self._seq, "deadline_s": deadline_s * _CHILD_SHARE, "hurry": hurry}
         if not self._transport.get_write_buffer_size():  # else it reads nothing: do not pile up
             self._transport.write(_ENCODER.encode(ask) + b"\n")
         try:

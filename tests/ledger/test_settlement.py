@@ -175,6 +175,25 @@ def test_a_crash_settles_nothing_or_all(ledger: Ledger, intake: Intake) -> None:
     assert balance(ledger).balanced
 
 
+def test_a_wiped_journal(ledger: Ledger, intake: Intake) -> None:
+    """What nobody saw in between stays a gap; what either journal saw is settled."""
+    before = at_rest(ledger, intake, 10)
+    after = gpu(Journal(name="journal-2"), at_ms=before.at_ms + 50_000)
+    after.uj = before.uj + 4_321
+    after.point()
+    after.run(10, (1, 1_000))
+    after.journal.deliver(intake, NOW + 61_000)
+    before.journal.deliver(intake, NOW + 200_000)
+    intake.commit_sync()
+    answer(ledger, intake, T0 + 60_000, run(7, T0, 0))
+    answer(ledger, intake, NOW, run(7, T0, 0))
+    settle_all(ledger, NOW)
+    assert settled(ledger)["7"] == (20_000, 200_000)
+    answered = balance(ledger)
+    assert answered.balanced
+    assert (answered.meters[0].gap_uj, answered.meters[0].idle_uj) == (4_321, 0)
+
+
 def test_without_a_scheduler_nothing_is_kept(ledger: Ledger, intake: Intake) -> None:
     """Idle stretches cost nothing where nobody grants, and on what is no GPU of known index."""
     meter = gpu(Journal())

@@ -25,6 +25,8 @@ def entitle(
     is in no answer, and all together is never more than was booked. The order of `grants` does not
     matter.
     """
+    if len(grants) == 1 and grants[0].from_ms <= from_ms and to_ms <= grants[0].to_ms:
+        return {grants[0].holder: (uj, to_ms - from_ms)}
     stretches = _stretches(from_ms, to_ms, grants)
     if not any(holders for _, holders in stretches):
         return {}

@@ -52,6 +52,8 @@ for i in range(2):
 """
     fake = FakeNvml(tmp_path / "state", 2)
     fake.gpu(1).wave(411, 97, 1.3, square=True)
+    for i in range(2):
+        fake.gpu(i).origin_ns = 0  # however long this machine has been up
     for now in (10**13 + 1, 10**13 + 123_456_789, 2 * 10**13):
         fake.set_time(now)
         expected = [fake.gpu(i).energy_mj(now) for i in range(2)]

@@ -78,6 +78,8 @@ def test_the_run_that_nobody_saw_ending_ended_when_the_next_began(
     assert runs(ledger) == [(0, 6_000, "RUNNING")]
     record_knowledge(ledger, "slurm", Knowledge([told(T0 + 34 * SECOND)]))
     assert runs(ledger) == [(0, 3_000, ENDED), (34 * SECOND, 3_000, "RUNNING")]
+    record_knowledge(ledger, "slurm", Knowledge([told(T0, T0 + 32 * SECOND, state="")]))
+    assert runs(ledger)[0] == (0, 3_000, ENDED)
     record_knowledge(ledger, "slurm", Knowledge([told(T0, T0 + 33 * SECOND, state="REQUEUED")]))
     assert runs(ledger)[0] == (0, 3_000, "REQUEUED")
 
@@ -152,6 +154,14 @@ def test_array_tasks_are_named_by_marks_alone(ledger: Ledger, see: Callable[...,
     found = job(ledger, "c", "20_3")
     assert found is not None
     assert (found.array, found.raw_id) == ("20", "34")
+
+
+def test_an_end_without_a_word_is_an_end(ledger: Ledger) -> None:
+    """A scheduler that lost a run knows when it saw it last, not what became of it."""
+    record_knowledge(ledger, "slurm", Knowledge([told(T0)]))
+    record_knowledge(ledger, "slurm", Knowledge([told(T0, T0 + MINUTE, state="")]))
+    (gone,) = jobs(ledger, JobFilter())
+    assert (gone.state, gone.end_ms) == (ENDED, T0 + MINUTE)
 
 
 def test_a_run_that_is_no_longer_named_is_over(ledger: Ledger) -> None:

@@ -158,6 +158,8 @@ class _Answer:
 
     def _say(self, run: Run, info: WorkloadInfo) -> None:
         words = {name: labels.clean(getattr(info, name)) for name in (*WORDS, *NAMES)}
+        if info.end_ms is not None and run.end_ms is None and not info.state:
+            words["state"] = ENDED
         run.say(words, replace=True)
         run.put(
             raw_id=labels.clean(info.raw_id),

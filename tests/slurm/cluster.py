@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 from tests.slurm import files
 from tests.slurm.box import Box
@@ -38,6 +39,8 @@ def missing() -> str:
     found = [name for name in PROGRAMS if shutil.which(name) is None]
     if found:
         return f"{', '.join(found)} not found: apt-get install {PACKAGES}"
+    if not any(Path("/usr/lib").glob("*/slurm-wlm/auth_jwt.so")):
+        return f"Slurm's JWT plugin not found: apt-get install {PACKAGES}"
     if not (CGROUPFS / "freezer").is_dir():
         return f"no cgroup v1 hierarchy is mounted in {CGROUPFS}/freezer"
     return ""
@@ -56,6 +59,7 @@ class Cluster:
     """A running cluster; a context manager that ends it and leaves nothing behind."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
+        self._lock = _alone()
         # Not pytest's folder: munged refuses a path that others may not enter, and users must.
         self.folder = Path(tempfile.mkdtemp(prefix="wattkeeper-slurm-"))
         self.folder.chmod(0o755)
@@ -97,13 +101,12 @@ class Cluster:
     def submit(self, user: str, *args: str, work: str) -> int:
         """Submit a batch job that runs the shell command `work`; return its number."""
         out = f"--output={self.folder}/out/%j-%a"
-        wrapped = f"--wrap=PATH={self.folder}/bin:$PATH; {work}"
+        wrapped = f"--wrap=PATH={self.folder}/bin:$PATH; {files.launch(self.folder)}; {work}"
         return int(self.run("sbatch", "--parsable", "--chdir=/tmp", out, *args, wrapped, user=user))
 
-    def states(self) -> dict[str, str]:
-        """Return the state of every job that slurmctld still knows, array tasks by their own id."""
-        lines = self.run("squeue", "-h", "-t", "all", "-r", "-o", "%A %T").splitlines()
-        return dict(line.split(maxsplit=1) for line in lines)
+    def token(self) -> str:
+        """Return a token with which slurmrestd lets the administrator in."""
+        return self.run("scontrol", "token", "username=root").partition("=")[2]
 
     def start_slurmctld(self) -> None:
         """Start slurmctld from its saved state, and wait until it answers."""
@@ -127,6 +130,7 @@ class Cluster:
             for place in CGROUPFS.glob(f"*/slurm_{node.name}"):
                 _remove(place)
         shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
 
     def _start(self) -> None:
         log, env, box = self.folder / "log", self.environ, self.box
@@ -146,17 +150,14 @@ class Cluster:
         for node in self.nodes:
             box.run(["slurmd", "-N", node.name], env)
         until("every node is idle", self._idle)
-        box.spawn([*_NOBODY, "slurmrestd", "-a", "rest_auth/local", f"unix:{self.rest}"],
-                  env, log / "slurmrestd")  # fmt: skip
+        (self.folder / "run").chmod(0o1777)  # slurmrestd makes its socket as nobody
+        box.spawn([*_NOBODY, "slurmrestd", "-a", "rest_auth/jwt", f"unix:{self.rest}"],
+                  {**env, "SLURM_JWT": "daemon"}, log / "slurmrestd")  # fmt: skip
         until("slurmrestd listens", self.rest.exists)
 
     def _start_munge(self) -> None:
         folder = self.folder / "munge"
-        key = folder / "key"
-        key.touch(0o600)
-        key.write_bytes(os.urandom(128))
-        (self.folder / "run").chmod(0o1777)  # slurmrestd makes its socket as nobody
-        self.box.run(["munged", f"--key-file={key}", f"--socket={folder}/socket",
+        self.box.run(["munged", f"--key-file={folder}/key", f"--socket={folder}/socket",
                       f"--pid-file={folder}/pid", f"--log-file={folder}/log",
                       f"--seed-file={folder}/seed"], self.environ)  # fmt: skip
 
@@ -170,6 +171,13 @@ class Cluster:
     def _idle(self) -> bool:
         states = self.run("sinfo", "-h", "-N", "-o", "%N %T").splitlines()
         return len({line for line in states if line.endswith(" idle")}) == len(self.nodes)
+
+
+def _alone() -> TextIO:
+    """Wait until no other cluster runs on this machine: their nodes' cgroups have one name."""
+    lock = Path(tempfile.gettempdir(), "wattkeeper-slurm.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
 
 
 def _remove(place: Path, deadline_s: float = 10.0) -> None:
@@ -200,7 +208,8 @@ def main() -> int:
             f"Slurm runs after {time.monotonic() - began:.1f} s. Its commands, from any shell:\n"
             f"  export PATH={folder}/commands:$PATH SLURM_CONF={folder}/slurm.conf\n"
             "  sinfo; sbatch --chdir=/tmp --gpus=2 --wrap 'env | grep SLURM; sleep 60'\n"
-            f"REST: curl --unix-socket {cluster.rest} http://wk/slurm/v0.0.38/jobs\n"
+            f"  curl --unix-socket {cluster.rest} -H X-SLURM-USER-NAME:root "
+            '-H X-SLURM-USER-TOKEN:"$(scontrol token | cut -d= -f2)" http://wk/slurm/v0.0.38/jobs\n'
             "Ctrl-C ends it."
         )
         signal.pause()

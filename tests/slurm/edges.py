@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.slurm.gpus import Gpus
 
 _TICK_NS = 10_000_000  # of /proc/uptime
+_LAUNCH_NS = 1_000_000_000  # from a job's cgroup to the first line of its script
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,20 @@ def _read(log: Path, ended: list[Stay]) -> dict[tuple[str, int], tuple[Edge, tup
         kind, node, number, gpus, before, after = line.split()
         edge, job = Edge(_ns(before), _ns(after) + _TICK_NS), int(number)
         if kind == "start":
-            begun[node, job] = edge, tuple(map(int, gpus.split(",")))
+            begun[node, job] = edge, _indices(gpus)
+        elif kind == "launch":
+            # Nothing more than this is known of a job that slurmd started without a prolog.
+            began = replace(edge, not_before_ns=edge.not_before_ns - _LAUNCH_NS)
+            begun.setdefault((node, job), (began, _indices(gpus)))
         else:
             # After a restart slurmctld has forgotten which GPUs to tell the epilog.
             start, held = begun.pop((node, job))
             ended.append(Stay(job, node, held, start, edge))
     return begun
+
+
+def _indices(gpus: str) -> tuple[int, ...]:
+    return tuple(map(int, gpus.split(",")))
 
 
 def _ns(uptime: str) -> int:

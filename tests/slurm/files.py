@@ -51,6 +51,8 @@ SlurmdUser=root
 AuthType=auth/munge
 CredType=cred/munge
 AuthInfo=socket={folder}/munge/socket,cred_expire=5
+AuthAltTypes=auth/jwt
+AuthAltParameters=jwt_key={folder}/jwt.key
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool/%n
 SlurmctldPidFile={folder}/run/slurmctld.pid
@@ -86,6 +88,8 @@ def slurmdbd_conf(folder: Path) -> str:
     return f"""\
 AuthType=auth/munge
 AuthInfo=socket={folder}/munge/socket
+AuthAltTypes=auth/jwt
+AuthAltParameters=jwt_key={folder}/jwt.key
 DbdHost={HOST}
 SlurmUser=root
 PidFile={folder}/run/slurmdbd.pid
@@ -116,6 +120,12 @@ echo "{kind} $SLURMD_NODENAME $job $before $(now)" >>edges
 """
 
 
+def launch(folder: Path) -> str:
+    """Return what a batch script says first: that it runs, and on which GPUs."""
+    line = "launch $SLURMD_NODENAME $SLURM_JOB_ID $SLURM_JOB_GPUS $up $up"
+    return f'read -r up rest </proc/uptime; echo "{line}" >>{folder}/log/edges'
+
+
 def work(folder: Path) -> str:
     """Return what jobs run: `work WATTS SECONDS` draws so much more on each GPU of the step.
 
@@ -135,6 +145,8 @@ def write(folder: Path, nodes: Sequence[Node], enter: Sequence[str]) -> None:
     for name in FOLDERS:
         (folder / name).mkdir()
     (folder / "out").chmod(0o1777)
+    (folder / "log/edges").touch()
+    (folder / "log/edges").chmod(0o666)
     for node in nodes:
         (folder / "spool" / node.name).mkdir()
     (folder / "slurm.conf").write_text(slurm_conf(folder, nodes))
@@ -143,8 +155,9 @@ def write(folder: Path, nodes: Sequence[Node], enter: Sequence[str]) -> None:
         os.mknod(folder / f"dev/nvidia{i}", 0o666 | stat.S_IFCHR, os.makedev(195, i))
     devices = f"{folder}/dev/nvidia[0-{GPUS - 1}]"
     (folder / "gres.conf").write_text(f"AutoDetect=off\nName=gpu Type=h100 File={devices}\n")
-    (folder / "slurmdbd.conf").touch(0o600)
-    (folder / "slurmdbd.conf").write_text(slurmdbd_conf(folder))
+    _secret(folder / "slurmdbd.conf", slurmdbd_conf(folder).encode())
+    _secret(folder / "jwt.key", os.urandom(32))
+    _secret(folder / "munge/key", os.urandom(128))
     _script(folder / "prolog", prolog(folder, "start", nodes))
     _script(folder / "epilog", prolog(folder, "end", nodes))
     _script(folder / "bin/work", work(folder))
@@ -153,6 +166,11 @@ def write(folder: Path, nodes: Sequence[Node], enter: Sequence[str]) -> None:
     inside = f"SLURM_CONF={folder}/slurm.conf exec {shlex.join(enter)}"
     for name in COMMANDS:
         _script(folder / f"commands/{name}", f'#!/bin/sh\n{inside} {shutil.which(name)} "$@"\n')
+
+
+def _secret(file: Path, content: bytes) -> None:
+    file.touch(0o600)
+    file.write_bytes(content)
 
 
 def _script(file: Path, text: str) -> None:

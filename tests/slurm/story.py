@@ -72,17 +72,19 @@ class Story:
         self._submit("bare_idle", "eve", *bare, "--gpus=1", work="sleep 8")
         self._await_held(3.0, "cancelled", "requeued")
         self.cluster.run("scancel", self.jobs["cancelled"].id, user="eve")
-        # slurmd knows a job for two minutes and would let its second run begin without a prolog.
-        again = self.jobs["requeued"].id
-        self.cluster.run("scontrol", "requeue", again)
+        again = self._requeue("requeued")
         until("it waits to run again", lambda: self._state(again) == "PENDING")
         self.cluster.run("scontrol", "update", f"jobid={again}", "reqnodelist=n2")
 
     def _in_many_places(self) -> None:
-        """Run a job on two nodes at once, and an array wherever there is room."""
+        """Run a job on two nodes at once, one twice on one, and an array where there is room."""
         two_nodes = ("-N2", "-w", "n1,n2", "--gpus-per-node=2", "--ntasks-per-node=1")
         self._submit("two_nodes", "ada", *two_nodes, work="srun work 350 5")
+        # slurmd knows a job for two minutes and lets its second run begin without a prolog.
+        self._submit("requeued_here", "bob", "-w", "n3", "--gpus=1", "--requeue", work="work 300 4")
         self._submit("array", "eve", f"--array=0-{ARRAY - 1}", "--gpus=1", work="work 200 2")
+        self._await_held(2.0, "requeued_here")
+        self._requeue("requeued_here")
 
     def _outages(self) -> None:
         """Kill an agent under one job, and slurmctld under another that ends meanwhile."""
@@ -123,6 +125,11 @@ class Story:
         for number, start, _ in runs:
             starts[int(number)].append(int(start) * 1_000_000_000 - offset_ns)
         return starts
+
+    def _requeue(self, name: str) -> str:
+        number = self.jobs[name].id
+        self.cluster.run("scontrol", "requeue", number)
+        return number
 
     def _state(self, number: str) -> str:
         return self.cluster.run("squeue", "-h", "-t", "all", "-o", "%T", "-j", number)

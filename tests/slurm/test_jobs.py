@@ -94,16 +94,22 @@ def test_every_task_of_an_array_pays_its_own(story: Story, gpus: Gpus, books: Bo
         assert found["array"] == story.jobs["array"].id
 
 
-def test_a_requeued_job_is_two_runs(story: Story, gpus: Gpus, books: Books) -> None:
-    """Each with its own node, edges and joules."""
-    job = story.jobs["requeued"]
-    first, second = story.stays(job)
+@pytest.mark.parametrize(
+    ("name", "nodes", "slack_ns"),
+    [("requeued", ["n3", "n2"], 0), ("requeued_here", ["n3", "n3"], _SECOND_NS)],
+)
+def test_a_requeued_job_is_two_runs(
+    name: str, nodes: list[str], slack_ns: int, story: Story, gpus: Gpus, books: Books
+) -> None:
+    """Each with its own node, edges and joules, also where slurmd leaves out the second prolog."""
+    job = story.jobs[name]
+    stays = story.stays(job)
     runs = [books.job(job, run) for run in (1, 2)]
     assert [2, 2] == [run["runs"] for run in runs]
-    assert [["n3"], ["n2"]] == [run["nodes"] for run in runs]
+    assert [[node] for node in nodes] == [run["nodes"] for run in runs]
     assert ["REQUEUED", "COMPLETED"] == [run["state"] for run in runs]
-    for run, stay in zip(runs, (first, second), strict=True):
-        assert gpu_uj(run) in truth(gpus, [stay])
+    for run, stay in zip(runs, stays, strict=True):
+        assert gpu_uj(run) in truth(gpus, [stay], slack_ns)
 
 
 @pytest.mark.parametrize("name", ["idle", "bare_idle"])

@@ -1,6 +1,6 @@
 """Claims from what pods hold: alone, in slices, in turns."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wattkeeper.holders.base import Claim, HolderKey
@@ -86,6 +86,7 @@ HOLDS = st.one_of(
 KEYS = st.builds(HolderKey, st.just("kubernetes"), st.sampled_from("abcd"), st.integers(0, 2))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(KEYS, st.sets(HOLDS, min_size=1), max_size=5))
 def test_claims_of_any_holds(held: dict[HolderKey, set[Hold]]) -> None:
     """One claim per holder and meter, all allocated, reservations within the device, no order."""

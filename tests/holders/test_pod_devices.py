@@ -1,7 +1,7 @@
 """Device ids: which GPU, and which part of it."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wattkeeper.holders.pod_devices import Device, GpuMap, Hold, gpu_pod, parse, parse_id
@@ -59,6 +59,7 @@ def test_plugin_ids(id_: str, expected: Device | None) -> None:
     assert parse_id(id_) == expected
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_parsed_or_refused(text: str) -> None:
     """No text raises; what is accepted names exactly one kind of thing."""
@@ -67,6 +68,7 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
         assert [bool(device.gpu), bool(device.mig), device.minor is not None].count(True) == 1
 
 
+@settings(deadline=None)
 @given(st.integers(0, 9999), st.none() | st.integers(0, 99), st.none() | st.integers(0, 999))
 def test_every_gke_id(minor: int, instance: int | None, replica: int | None) -> None:
     """Every id of GKE's shape is read whole."""

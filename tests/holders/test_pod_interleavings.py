@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sources.tree import FakeClock
+from wattkeeper.holders import pod_listing
 from wattkeeper.holders.base import HolderEdge, HolderKey
 from wattkeeper.holders.cgroups import Life
 from wattkeeper.holders.pod_answers import KubeletError, RefusedError
@@ -135,14 +137,19 @@ STEPS = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(steps=st.lists(STEPS, max_size=40))
 async def test_nobody_holds_a_gpu_outside_its_life(steps: list[tuple[str | float, ...]]) -> None:
     """After every step: claims are those of living pods, all of them while the kubelet answers.
 
     Holds begin at their pod's birth and end at its death, whatever was known when.
     """
-    with TemporaryDirectory(dir="/tmp") as folder, socket.socket(socket.AF_UNIX) as listener:
+    with (
+        TemporaryDirectory(dir="/tmp") as folder,
+        socket.socket(socket.AF_UNIX) as listener,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(pod_listing, "_PATIENCE_S", 10.0)
         listener.bind(f"{folder}/socket")
         world = World(Path(folder))
         for name, *arguments in steps:

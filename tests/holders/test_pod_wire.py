@@ -1,12 +1,14 @@
 """Reading pod-resources messages: against protobuf's own writer."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.kubelet.server import messages, pod
 from wattkeeper.holders import pod_wire
 from wattkeeper.holders.pod_wire import ClaimedDevice, PluginDevice, PodDevices
+
+messages()  # compiled before any test is timed
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 CLAIM = st.builds(ClaimedDevice, TEXT, TEXT, TEXT, st.lists(TEXT, max_size=3).map(tuple))
@@ -48,6 +50,7 @@ def test_reads_what_matters_and_skips_the_rest() -> None:
     assert pod_wire.pods(b"") == ()
 
 
+@settings(deadline=None)
 @given(
     namespace=TEXT,
     name=TEXT,
@@ -73,6 +76,7 @@ def test_agrees_with_protobuf(
     assert found.claimed == tuple(claims)
 
 
+@settings(deadline=None)
 @given(namespace=TEXT, name=TEXT)
 def test_request_is_read_by_protobuf(namespace: str, name: str) -> None:
     """Protobuf reads the one message that we write."""
@@ -114,6 +118,7 @@ def test_an_answer_without_a_pod() -> None:
         pod_wire.pod(b"")
 
 
+@settings(deadline=None)
 @given(message=st.binary(max_size=200))
 def test_garbage_is_read_or_refused(message: bytes) -> None:
     """No bytes do anything but be read or raise ValueError."""

@@ -26,7 +26,7 @@ def ways(
     if settings.enabled is False:
         return []
     view = NodeView(
-        lambda: _pods(cgroups),
+        lambda: pods(cgroups),
         cgroups.died_ns,
         lambda: [spec.info for spec in nvml.meters()],
         nvml.partitions,
@@ -43,16 +43,16 @@ def ways(
     ]
 
 
-def gauges(pods: Sequence[PodResources]) -> list[Gauge]:
+def gauges(asked: Sequence[PodResources]) -> list[Gauge]:
     """Return how many GPU devices pods may be given, how many they have, how many are unclear."""
     return [
         Gauge("pod_gpus", (("state", state),), count)
-        for way in pods
+        for way in asked
         for state, count in way.counts().items()
     ]
 
 
-def _pods(cgroups: CgroupHolders) -> Mapping[str, Life] | None:
+def pods(cgroups: CgroupHolders) -> Mapping[str, Life] | None:
     """Return the pods that have a cgroup by UID, None while cgroups cannot be seen at all."""
     if any(f.subject == cgroups.name and f.state in _UNSEEN for f in cgroups.findings()):
         return None

@@ -2,9 +2,9 @@
 
 import sys
 
-from benchmarks import agent_cost, intake
+from benchmarks import agent_cost, intake, squeue
 
-BENCHMARKS = {"agent": agent_cost.main, "intake": intake.main}
+BENCHMARKS = {"agent": agent_cost.main, "intake": intake.main, "squeue": squeue.main}
 
 
 def main(args: list[str]) -> int:

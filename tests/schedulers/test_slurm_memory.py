@@ -48,10 +48,10 @@ def test_a_run_that_vanished(memory: Memory) -> None:
     books = replace(
         ended(RUN, 2 * MINUTE_MS + 5_000), name="a `b`", labels={"comment": "`", "q": ""}
     )
-    told = list(memory.accounts([books]))
+    told = memory.accounts([books])
     assert [replace(books, name="", labels={"q": ""})] == told
     assert memory.missed_since_ms is None
-    assert [] == list(memory.accounts([books]))  # and again in the next sweep
+    assert [] == memory.accounts([books])  # and again in the next sweep
 
 
 def test_a_requeued_run(memory: Memory) -> None:
@@ -62,7 +62,7 @@ def test_a_requeued_run(memory: Memory) -> None:
     assert memory.missed_since_ms == 2 * MINUTE_MS
     former = ended(RUN, 2 * MINUTE_MS + 1_000, "REQUEUED")
     later = ended(again, 9 * MINUTE_MS)
-    told = list(memory.accounts([later, former]))
+    told = memory.accounts([later, former])
     assert [later, replace(former, name='a "b"')] == told
     assert memory.missed_since_ms is None
 
@@ -73,9 +73,9 @@ def test_a_requeued_run_with_sluids(memory: Memory) -> None:
     live(memory, 2 * MINUTE_MS, first)
     live(memory, 3 * MINUTE_MS, second)
     assert memory.missed_since_ms == 2 * MINUTE_MS
-    list(memory.accounts([ended(second, 4 * MINUTE_MS)]))
+    memory.accounts([ended(second, 4 * MINUTE_MS)])
     assert memory.missed_since_ms == 2 * MINUTE_MS
-    list(memory.accounts([ended(first, 2 * MINUTE_MS)]))
+    memory.accounts([ended(first, 2 * MINUTE_MS)])
     assert memory.missed_since_ms is None
 
 

@@ -75,15 +75,17 @@ class Memory:
         self._last_ms = asked_ms
         return told
 
-    def accounts(self, runs: Iterable[WorkloadInfo]) -> Iterator[WorkloadInfo]:
-        """Take what slurmdbd says of runs that ended; yield what is to be told of it."""
+    def accounts(self, runs: Iterable[WorkloadInfo]) -> list[WorkloadInfo]:
+        """Take what slurmdbd says of runs that ended; return what is to be told of it."""
+        told = []
         for run in runs:
             assert run.end_ms is not None
             missing = self._found(run)
             if (run.raw_id, run.start_ms) in self._told:
                 continue  # by slurmctld, whose words are nearer to what the user wrote
             self._tell(run, run.end_ms)
-            yield run if missing is None else _without_backquotes(run)
+            told.append(run if missing is None else _without_backquotes(run))
+        return told
 
     def given_up(self, now_ms: int, accounts_ms: int | None) -> Iterator[WorkloadInfo]:
         """Yield the end of runs that nobody knows any more: they ran when last seen.

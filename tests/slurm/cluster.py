@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Self
 
 from tests.slurm import files
 from tests.slurm.box import Box
@@ -130,7 +130,7 @@ class Cluster:
             for place in CGROUPFS.glob(f"*/slurm_{node.name}"):
                 _remove(place)
         shutil.rmtree(self.folder, ignore_errors=True)
-        self._lock.close()
+        os.close(self._lock)
 
     def _start(self) -> None:
         log, env, box = self.folder / "log", self.environ, self.box
@@ -173,9 +173,9 @@ class Cluster:
         return len({line for line in states if line.endswith(" idle")}) == len(self.nodes)
 
 
-def _alone() -> TextIO:
+def _alone() -> int:
     """Wait until no other cluster runs on this machine: their nodes' cgroups have one name."""
-    lock = Path(tempfile.gettempdir(), "wattkeeper-slurm.lock").open("w")
+    lock = os.open(f"{tempfile.gettempdir()}/wattkeeper-slurm.lock", os.O_WRONLY | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
 

@@ -122,7 +122,7 @@ class Story:
 
         until("slurmdbd knows of every job", written)
         starts: dict[int, list[int]] = defaultdict(list)
-        for number, start, _ in runs:
+        for number, start, _ in (run for run in runs if run[1].isdecimal()):
             starts[int(number)].append(int(start) * 1_000_000_000 - offset_ns)
         return starts
 

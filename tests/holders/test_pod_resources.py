@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import grpc
 import pytest
 
 from tests.kubelet.server import Impostor, Kubelet, pod
@@ -277,6 +278,16 @@ async def test_allocatable(node: Node) -> None:
     assert node.said("pod-resources/allocatable") == (
         f"2 GPU devices allocatable, 1 of them free: {B} | "
     )
+
+
+async def test_allocatable_that_is_refused(node: Node) -> None:
+    """What pods may be given is extra: without it the claims stand and all is well."""
+    key = node.born(ONE, "a")
+    node.kubelet.pods = [one_gpu("a", A)]
+    node.kubelet.refusing = {"GetAllocatableResources": grpc.StatusCode.INTERNAL}
+    assert await node.look() == {f"gpu/{A}": alone(key)}
+    assert node.state() is State.OK
+    assert node.state("pod-resources/allocatable") is None
 
 
 async def test_no_kubelet(node: Node) -> None:

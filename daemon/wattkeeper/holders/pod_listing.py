@@ -159,8 +159,8 @@ class PodListing:
         try:
             offered = await kubelet.allocatable()
             self.allocatable = await asyncio.to_thread(_gpu_ids, offered)
-        except UnofferedError:
-            self.allocatable = None
+        except (UnofferedError, RefusedError):
+            self.allocatable = None  # worth knowing, not worth giving up what List said
 
     async def _open(self) -> Kubelet:
         """Import the client where there is a kubelet, and only there."""

@@ -30,7 +30,7 @@ def meter_node(intake: Intake) -> Callable[..., None]:
             meter.point()
             while meter.at_ms < to_ms:
                 meter.window((1, 1_000), ms=SLOT)
-        journal.deliver(intake, END)
+        journal.deliver(intake, max(END, to_ms))
         intake.commit_sync()
 
     return go
@@ -188,3 +188,21 @@ def test_nodes_without_an_agent_are_listed(ledger: Ledger, meter_node: Callable[
     assert (absent.node, absent.seen_ms, absent.meters) == ("n0", None, 0)
     assert (absent.scheduler_state, absent.gpus_expected, absent.expected) == ("DOWN", 4, True)
     assert (present.node, present.scheduler_state, present.seen_ms) == ("n1", "MIXED", END)
+
+
+def test_reports_and_balances_cover_alike_over_days(
+    ledger: Ledger, meter_node: Callable[..., None]
+) -> None:
+    """Whole days come from daily sums in a report, slot by slot in a balance."""
+    day = 86_400_000
+    begin = T0 - T0 % day + day - 2 * SLOT
+    end = begin + 4 * SLOT + 2 * day
+    meter_node("n1", from_ms=begin, to_ms=end)
+    meter_node("n2", from_ms=begin, to_ms=begin + 50 * SLOT)
+    for at_ms in (begin, end + LATE_MS):
+        say(ledger, at_ms, node("n1"), node("n2"), node("n3"))
+    for since, until in ((begin, end), (begin + SLOT, end - SLOT), (begin, begin + day)):
+        covered = balance(ledger, since, until).coverage
+        assert covered is not None
+        assert 0.3 < covered < 0.7
+        assert report(ledger, "user", since, until).coverage == covered

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from wattkeeper.ledger import inventory, schema
 from wattkeeper.ledger.inventory import Listed
+from wattkeeper.model.grid import DAY_MS, ceil, floor
 from wattkeeper.model.meter import Component
 
 LATE_MS = 120_000
@@ -94,20 +95,6 @@ def expect(
 
 def expected_coverage(connection: sa.Connection, since_ms: int, until_ms: int) -> float | None:
     """Return covered over expected time of all meters, as the balance says it."""
-    table = schema.coverage.c
-    query = (
-        sa.select(
-            table.meter,
-            sa.func.sum(table.covered_ms).label("covered_ms"),
-            sa.func.sum(table.unmeasured_ms).label("unmeasured_ms"),
-        )
-        .where(table.slot >= since_ms, table.slot < until_ms)
-        .group_by(table.meter)
-    )
-    times = {
-        row.meter: (int(row.covered_ms), int(row.unmeasured_ms))
-        for row in connection.execute(query)
-    }
     meter, node = schema.meter.c, schema.node.c
     states = sa.select(
         meter.id,
@@ -119,7 +106,28 @@ def expected_coverage(connection: sa.Connection, since_ms: int, until_ms: int) -
         node.skew_ms,
     ).join(schema.node, node.id == meter.node)
     rows = connection.execute(states).all()
+    times = _times(connection, since_ms, until_ms)
     return expect(connection, since_ms, until_ms, rows, times).coverage
+
+
+def _times(connection: sa.Connection, since_ms: int, until_ms: int) -> dict[int, tuple[int, int]]:
+    """Return covered and unmeasured time by meter: whole days by their sums, the edges by slots."""
+    slot, day = schema.coverage.c, schema.coverage_day.c
+    begin, end = ceil(since_ms, DAY_MS), floor(until_ms, DAY_MS)
+    edges = sa.and_(slot.slot >= since_ms, slot.slot < until_ms)
+    if begin < end:
+        edges = sa.and_(edges, sa.or_(slot.slot < begin, slot.slot >= end))
+    found: dict[int, tuple[int, int]] = {}
+    for table, within in (
+        (slot, edges),
+        (day, sa.and_(day.day >= begin // DAY_MS, day.day < end // DAY_MS)),
+    ):
+        sums = (sa.func.sum(table.covered_ms), sa.func.sum(table.unmeasured_ms))
+        query = sa.select(table.meter, *sums).where(within).group_by(table.meter)
+        for number, covered, unmeasured in connection.execute(query):
+            had = found.get(number, (0, 0))
+            found[number] = had[0] + int(covered), had[1] + int(unmeasured)
+    return found
 
 
 def _add(

@@ -167,6 +167,14 @@ async def test_failures(installed: Installed, script: str, expected: str) -> Non
     assert len(message) < 600
 
 
+async def test_nothing_is_no_failure(installed: Installed) -> None:
+    """Accounts without a run are an error to 22.05."""
+    error = {"description": "Nothing found with query", "error": "Nothing found"}
+    installed.says("sacct", json.dumps({"meta": {}, "errors": [error], "jobs": []}))
+    answer, done = await ask(installed, what="ended")
+    assert (answer.runs, done.flawed) == ([], 0)
+
+
 async def test_not_installed(tmp_path: Path) -> None:
     """Names the settings that help."""
     message = await refused(Installed(tmp_path))

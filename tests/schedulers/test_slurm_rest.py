@@ -25,6 +25,7 @@ class Slurmrestd:
     token: str = ""
     files: dict[str, str] = field(default_factory=dict)
     old_queries: bool = False
+    nothing: bool = False
     asked: list[str] = field(default_factory=list)
     users: list[str | None] = field(default_factory=list)
 
@@ -42,6 +43,9 @@ class Slurmrestd:
             return web.Response(status=404, text=NOT_FOUND)
         if what == "ping":
             return web.json_response({"pings": [], "errors": []})
+        if self.nothing:
+            error = {"description": "Nothing found with query", "error": "Nothing found"}
+            return web.json_response({"errors": [error], "jobs": []}, status=500)
         if self.old_queries and "show_duplicates" in request.query:
             error = {"description": "Unknown Query field", "error": "Unspecified error"}
             return web.json_response({"errors": [error], "jobs": []}, status=500)
@@ -125,6 +129,13 @@ async def test_a_version_that_takes_the_old_query_only(server: Slurmrestd) -> No
     answer, _ = await server.ask(what="ended", version="v0.0.39")
     assert answer.runs
     assert 2 == len(server.asked)
+
+
+async def test_accounts_without_a_run(server: Slurmrestd) -> None:
+    """They are an error to some versions, but none to us."""
+    server.nothing = True
+    answer, _ = await server.ask(what="ended", version="v0.0.44")
+    assert answer.runs == []
 
 
 async def test_an_upgrade(server: Slurmrestd) -> None:

@@ -20,6 +20,7 @@ from wattkeeper.schedulers.slurm_records import Records
 from wattkeeper.schedulers.slurm_rest import Rest
 from wattkeeper.schedulers.slurm_wire import (
     BATCH,
+    NOTHING,
     Done,
     Failed,
     Frame,
@@ -164,6 +165,8 @@ def _check(envelope: dict[str, Any], hint: str = _CONTROLLER) -> None:
         words = error if isinstance(error, dict) else {}
         said = [words.get(name) for name in ("error", "description")]
         text = ": ".join(dict.fromkeys(word for word in said if isinstance(word, str) and word))
+        if NOTHING in text:
+            return
         raise OSError(f"Slurm says {text or error!r:.200}; {hint}")
     if not any(isinstance(envelope.get(name), list) for name in ("jobs", "nodes", "sinfo")):
         raise ValueError("the answer has no list of jobs or nodes; is it Slurm's?")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
-from wattkeeper.schedulers.slurm_wire import Request
+from wattkeeper.schedulers.slurm_wire import NOTHING, Request
 
 VERSIONS = tuple(f"v0.0.{number}" for number in range(45, 36, -1))
 """Of Slurm 26.05 down to 22.05; a server offers three or four of them."""
@@ -69,6 +69,9 @@ class Rest:
         if status != 200:
             # What is wrong stands in the `errors` of the answer, where it comes from Slurm.
             said = b"".join(itertools.islice(body, 1))[:_MESSAGE]
+            if NOTHING.encode() in said:
+                yield b'{"jobs": []}'
+                return
             raise OSError(f"slurmrestd answered HTTP {status} to {what}: {_words(said)}")
         left = self._request.max_bytes
         for chunk in body:

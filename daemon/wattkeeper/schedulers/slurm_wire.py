@@ -12,6 +12,8 @@ from wattkeeper.schedulers.base import NodeInfo, WorkloadInfo
 
 BATCH = 256
 """Runs in one frame: decoding one does not hold up the event loop."""
+NOTHING = "Nothing found"
+"""The error by which 22.05 says that a list is empty."""
 _LENGTH = struct.Struct(">I")
 
 

@@ -29,6 +29,9 @@ def _knows(node: str, code: int, said: str) -> Finding:
     if code == 0:
         return Finding("scheduler", State.OK, f"Slurm knows this node as {node}")
     first = said.strip().partition("\n")[0][:200]
+    if "not found" not in said:
+        fix = "see that `scontrol ping` works here; where only Slurm's commands are, never mind"
+        return Finding("scheduler", State.STALE, f"slurmctld cannot be asked: {first}", fix)
     return Finding(
         "scheduler",
         State.FAILING,

@@ -23,6 +23,8 @@ __all__ = ["CPUS", "CgroupHolders", "Life"]
 
 _RESYNC_NS = 60 * NS_PER_S
 _MOST_ENDED = 4096
+_YOUNG_NS = 5 * NS_PER_S
+"""With cgroup v1 a job is in the freezer before it is in cpuacct."""
 _FIX_TREE = "mount cgroupfs and set path.cgroupfs to the host's /sys/fs/cgroup"
 _FIX_WATCH = "raise sysctl fs.inotify.max_user_watches and max_user_instances"
 _FIX_TIME = "set JobAcctGatherType=jobacct_gather/cgroup, so that Slurm uses the cpuacct cgroup"
@@ -268,7 +270,10 @@ class CgroupHolders:
     def _measure(self) -> None:
         by_cpu = self._time.several_sockets
         jobs = [job.spent(self._cgroupfs, by_cpu=by_cpu) for job in self._jobs.values()]
-        self._untimed = sum(job.usage_us is None for job in self._jobs.values())
+        old_ns = self._clock.boot_ns() - _YOUNG_NS
+        self._untimed = sum(
+            job.usage_us is None and job.born_ns < old_ns for job in self._jobs.values()
+        )
         machine_us, processors = self._time.spent_us(self._trees), self._time.processors()
         pods = {
             job.key: job.info.labels["pod_uid"]

@@ -34,7 +34,7 @@ def record_knowledge(
         LedgerError: the database does not take it.
 
     """
-    if not knowledge.workloads and knowledge.nodes is None and knowledge.granted_ms is None:
+    if not knowledge.workloads and knowledge.nodes is None and _complete_ms(knowledge) is None:
         return
     asked_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
     with ledger.writing() as connection:
@@ -80,7 +80,7 @@ class _Answer:
         self._connection = connection
         self._scheduler = scheduler
         self._workloads = knowledge.workloads
-        self._granted_ms = knowledge.granted_ms
+        self._complete_ms = _complete_ms(knowledge)
         self._ids = [0] * len(knowledge.workloads)
 
     def record(self) -> list[int]:
@@ -93,7 +93,7 @@ class _Answer:
         news = self._compare(open_runs)
         known = set(self._ids)
         # Only where it names every running one is another one over.
-        complete = self._granted_ms is not None
+        complete = self._complete_ms is not None
         gone = [run for run in open_runs if complete and run.id not in known]
         if news or gone:
             self._tell(news, gone)
@@ -148,7 +148,7 @@ class _Answer:
         for gone_id, gone_ids in of_gone.items():
             for run in book.group(gone_ids).runs:
                 if run.id == gone_id and gone_id not in heard:
-                    self._end(run, self._granted_ms)
+                    self._end(run, self._complete_ms)
         for group in book.distinct():
             self._close_earlier(group.told)
         book.settle(book.distinct())
@@ -185,6 +185,12 @@ class _Answer:
         if at_ms is not None:
             run.put(end_ms=max(at_ms, run.start_ms or at_ms))
             run.say({"state": ENDED}, replace=True)
+
+
+def _complete_ms(knowledge: Knowledge) -> int | None:
+    """Return when the answer named all that had not ended: who names all GPUs names all jobs."""
+    granted_ms = knowledge.granted_ms
+    return knowledge.complete_ms if granted_ms is None else granted_ms
 
 
 def _place(run: Run) -> tuple[object, ...]:

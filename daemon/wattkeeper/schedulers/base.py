@@ -71,11 +71,14 @@ class Knowledge:
 
     `workloads` are those that ran or changed since the last answer. `granted_ms`: up to this
     instant (UTC) it names every GPU that was held, by all running workloads in `workloads`;
-    None where it does not know GPUs. `nodes` is its whole inventory, None if it did not say.
+    None where it does not know GPUs. `complete_ms`: `workloads` names every one that had not
+    ended at this instant, though not its GPUs; others that were open have ended unseen.
+    `nodes` is its whole inventory, None if it did not say.
     """
 
     workloads: Sequence[WorkloadInfo] = ()
     granted_ms: int | None = None
+    complete_ms: int | None = None
     nodes: Sequence[NodeInfo] | None = None
 
 

@@ -52,6 +52,7 @@ class KubernetesScheduler:
         self.interval_s = interval_s
         pace = Pace() if pace is None else pace
         self._api = Api(find)
+        self._now_ms = now_ms
         self._roster = Roster(naming, now_ms)
         self._links = Links()
         self._inventory = Inventory(naming.cluster)
@@ -91,11 +92,13 @@ class KubernetesScheduler:
         self._since_ms = since_ms
         self._answered = {}
         # What changes while owners are fetched is for the next answer.
+        asked_ms = self._now_ms()
         entries, endings = list(self._roster.entries()), self._roster.endings()
         await self._name(entries)
         self._answered = {uid: entry for uid, entry in endings.items() if not entry.pending}
         nodes = self._inventory.nodes() if self._nodes.synced else None
-        return Knowledge([entry.info for entry in entries], nodes=nodes)
+        infos = [entry.info for entry in entries]
+        return Knowledge(infos, complete_ms=asked_ms, nodes=nodes)
 
     async def close(self) -> None:
         """Stop watching and close the connections."""

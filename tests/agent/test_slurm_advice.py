@@ -90,7 +90,8 @@ async def test_asking_slurm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     capture = FIXTURES / "22.05/scontrol_show_config.txt"
     script.write_text(
         f'#!/bin/sh\ncase "$*" in "show config") cat {capture};; "show node n1") echo fine;; '
-        '"show node n9") echo "Node n9 not found"; exit 1;; *) echo "error: no host"; exit 1;; esac\n'
+        '"show node n9") echo "Node n9 not found"; exit 1;; '
+        '*) echo "error: no host"; exit 1;; esac\n'
     )
     script.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}/usr/bin{os.pathsep}/bin")

@@ -140,6 +140,7 @@ class SlurmEnvironHolders:
     def _look(self, lives: Sequence[Life]) -> None:
         with self._lock:
             now_ns = self._clock.boot_ns()
+            known = self._devices()
             if self._tasks is None:
                 self._tasks = Tasks(self._procfs)
             for key in self._jobs.keys() - {life.key for life in lives}:
@@ -150,7 +151,7 @@ class SlurmEnvironHolders:
                 job.life = life
                 if now_ns >= job.due_ns:
                     self._read(job, self._tasks, now_ns)
-                self._hold(job, now_ns)
+                self._hold(job, known, now_ns)
             self._claim()
 
     def _read(self, job: _Job, tasks: Tasks, now_ns: int) -> None:
@@ -167,12 +168,11 @@ class SlurmEnvironHolders:
             populated = any(next(kernel.processes(f), None) for f in job.life.folders)
             job.empty_ns = None if populated else (job.empty_ns or now_ns)
 
-    def _hold(self, job: _Job, now_ns: int) -> None:
+    def _hold(self, job: _Job, known: Devices, now_ns: int) -> None:
         """Give the job what its tasks name, from its birth on; take it from a forgotten folder."""
         if job.empty_ns is not None and now_ns - job.empty_ns >= _EMPTY_NS:
             self._end(job, now_ns)
             return
-        known = self._devices()
         devices: list[Device] = [known[index] for index in sorted(job.gpus) if index in known]
         claims = gpus.claims(devices, job.life.key, shared=job.shared)
         if claims.keys() != job.meters.keys():

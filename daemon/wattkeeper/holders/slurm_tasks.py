@@ -2,8 +2,8 @@
 
 Read on real Slurm: a batch script has SLURM_JOB_GPUS. A task of `srun` has SLURM_STEP_GPUS, and
 SLURM_JOB_GPUS is empty there or, worse, inherited from the batch script on another node.
-CUDA_VISIBLE_DEVICES starts at 0 inside a constrained job and is never looked at. slurmstepd and
-the `sleep` of the extern step, the only ones of root, have none of them.
+CUDA_VISIBLE_DEVICES starts at 0 inside a constrained job and is never looked at. slurmstepd, which
+is root's, has none of them.
 """
 
 import os

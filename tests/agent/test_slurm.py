@@ -1,10 +1,15 @@
 """What Slurm's GPU indices mean on a node."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
-from wattkeeper.agent.slurm import SlurmDevices
+from wattkeeper.agent.slurm import SlurmDevices, gauges
+from wattkeeper.holders.base import HolderKey
+from wattkeeper.holders.mark_holders import MarkHolders
+from wattkeeper.holders.precedence import Conflict
+from wattkeeper.holders.registry import HolderRegistry
 from wattkeeper.model.meter import Component, MeterInfo, MeterSpec, Partition
 
 
@@ -60,3 +65,16 @@ def test_a_gpu_in_mig_mode_counts_as_its_instances() -> None:
     expected = {0: "gpu/a", 1: parts["MIG-1"], 2: parts["MIG-2"], 3: "gpu/c"}
     assert expected == found.devices()
     assert {0: "gpu/a", 1: "gpu/b", 2: "gpu/c"} == found.gpus()
+
+
+def test_what_is_counted(tmp_path: Path) -> None:
+    """Every kind has its series from the start; two schedulers' words are one kind."""
+    registry = HolderRegistry(())
+    marks = MarkHolders(tmp_path, dict, "b")
+    kinds = ("environ", "environ", "pods", "marks", "processes")
+    key = HolderKey("slurm", "7", 1)
+    registry.conflicts = tuple(Conflict(kind, "gpu/a", key, ()) for kind in kinds)
+    found = {(gauge.name, gauge.labels): gauge.value for gauge in gauges(registry, marks)}
+    expected = {"allocated": 2, "mapping": 0, "environ": 2, "processes": 1}
+    conflicts = {("holder_conflicts", (("kind", kind),)): n for kind, n in expected.items()}
+    assert conflicts | {("missed_epilogs_total", ()): 0} == found

@@ -85,10 +85,16 @@ async def test_a_job_per_file(folder: Folder) -> None:
 
 
 async def test_a_job_without_a_cgroup_keeps_its_birth(folder: Folder) -> None:
-    """It is born when it was first seen."""
-    folder.write("0", "8")
+    """It is born when its file was written, also for an agent that starts later."""
+    folder.write("0", "8", ago_ns=10**9)
     await folder.jobs()
     (first,) = folder.holders.infos()
+    assert first.birth_ms == (folder.clock.wall_ns() - 10**9) // 10**6
+    again = MappingHolders(
+        folder.path, lambda: GPUS, dict, folder.clock, lambda _manager, _raw_id: None
+    )
+    await again.look()
+    assert [first] == list(again.infos())
     folder.clock.now_ns += 10**10
     folder.write("1", "8 1001\n")
     await folder.jobs()

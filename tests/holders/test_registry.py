@@ -10,7 +10,7 @@ import msgspec
 from tests.holders.machine import SCOPE, Machine
 from tests.holders.test_mark_book import end, start
 from wattkeeper.holders import marks
-from wattkeeper.holders.base import Claim, HolderKey, HolderSource
+from wattkeeper.holders.base import Claim, HolderEdge, HolderKey, HolderSource
 from wattkeeper.holders.cgroups import CPUS, CgroupHolders
 from wattkeeper.holders.mark_holders import MarkHolders
 from wattkeeper.holders.processes import ProcessHolders
@@ -25,6 +25,7 @@ class Way:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.log: list[HolderEdge] = []
         self.said: dict[str, list[Claim]] = {}
         self.seen: dict[HolderKey, HolderInfo] = {}
         self.closed = False
@@ -45,6 +46,14 @@ class Way:
     def infos(self) -> Mapping[HolderKey, HolderInfo]:
         """What the test sees."""
         return self.seen
+
+    def edges(self, since_boot_ns: int) -> Sequence[HolderEdge]:
+        """What the test said after an instant."""
+        return [edge for edge in self.log if edge.boot_ns > since_boot_ns]
+
+    def fresh(self) -> Sequence[HolderEdge]:
+        """All that the test said."""
+        return self.log
 
     def findings(self) -> Sequence[Finding]:
         """Always fine."""
@@ -213,3 +222,41 @@ async def test_all_three_real_ways_together(tmp_path: Path) -> None:
     assert registry.infos() == {}
     assert registry.claims() == {CPUS: (Claim(None, 0),)}
     await registry.close()
+
+
+async def test_edges_are_of_the_merged_holder() -> None:
+    """Also that of a holder which the same look found gone."""
+    cgroups, marked = Way("cgroups"), Way("marks")
+    registry = HolderRegistry([cgroups, marked])
+    first = cgroups.see("7", 90)
+    mark = marked.see("7", 100)
+    marked.log = [HolderEdge(mark, True, 5, ("gpu/a",))]
+    await registry.look()
+    assert (HolderEdge(first, True, 5, ("gpu/a",)),) == tuple(registry.fresh())
+    assert [HolderEdge(first, True, 5, ("gpu/a",))] == registry.edges(4)
+    assert [] == registry.edges(5)
+    cgroups.seen, marked.seen = {}, {}
+    marked.log = [HolderEdge(mark, False, 9, ("gpu/a",))]
+    await registry.look()
+    assert (HolderEdge(first, False, 9, ("gpu/a",)),) == tuple(registry.fresh())
+
+
+async def test_contradictions_are_told_and_counted() -> None:
+    """The mark stands; the environment that names the same GPU does not, and shows."""
+    environ, marked = Way("environ"), Way("marks")
+    registry = HolderRegistry([environ, marked])
+    thief, owner = environ.see("8", 100), marked.see("7", 90)
+    whole = 1_000_000
+    environ.said = {"gpu/a": [Claim(thief, reserved_ppm=whole, allocated=True)]}
+    marked.said = {"gpu/a": [Claim(owner, reserved_ppm=whole, allocated=True)]}
+    await registry.look()
+    assert [owner] == [claim.holder for claim in registry.claims()["gpu/a"]]
+    finding = registry.findings()[-1]
+    assert ("holders/conflicts", State.FAILING) == (finding.subject, finding.state)
+    assert "gpu/a: environ say 8, against 7" in finding.detail
+    assert ["environ"] == [conflict.kind for conflict in registry.conflicts]
+    marked.said = {}
+    marked.log = [HolderEdge(owner, False, 9, ("gpu/a",))]
+    await registry.look()
+    assert [thief] == [claim.holder for claim in registry.claims()["gpu/a"]]
+    assert () == registry.conflicts

@@ -172,6 +172,24 @@ async def test_shards_are_shared(node: Node) -> None:
     await node.close()
 
 
+async def test_without_the_right_to_read(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root without CAP_SYS_PTRACE: denied is told, and is over when it is."""
+
+    def denied(self: Path, *_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    task(node.machine, node.job() / "step_0", 10, SLURM_JOB_ID="7", SLURM_STEP_GPUS="0")
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", denied)
+        await node.look()
+    (finding,) = node.environ.findings()
+    assert (State.DENIED, True) == (finding.state, "CAP_SYS_PTRACE" in finding.fix)
+    await node.look()
+    assert {"gpu/GPU-0": ["7"]} == node.held()
+    assert [State.OK] == [finding.state for finding in node.environ.findings()]
+    await node.close()
+
+
 async def test_a_young_job_is_looked_at_again_soon(node: Node) -> None:
     """Its task has not been executed yet: that is asked for a few times, then left to the grid."""
     folder = node.job() / "step_0"

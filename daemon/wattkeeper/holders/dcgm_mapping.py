@@ -27,8 +27,8 @@ _MOST_BYTES = 65_536
 class MappingHolders:
     """Claims on the GPUs whose file names a job; several jobs in one file share the GPU.
 
-    A job is born with its cgroup where `birth_ms` knows it, else when it was first seen in a
-    file. A claim counts from the time at which its file was last written.
+    A job is born with its cgroup where `birth_ms` knows it, else when the file that names it was
+    written. A claim counts from the time at which its file was last written.
     """
 
     name = "mapping"
@@ -133,9 +133,14 @@ class MappingHolders:
                 meter = gpus.meter(device)
                 by_meter.setdefault(meter, []).extend((job, device, len(jobs) > 1) for job in jobs)
                 since[meter] = max(written_ns, since.get(meter, written_ns))
-        named = {job for jobs in by_meter.values() for job, _, _ in jobs}
-        self._ended = tuple(key for job, key in self._keys.items() if job not in named)
-        self._keys = {job: self._keys.get(job) or self._key(job) for job in sorted(named)}
+        firsts: dict[str, int] = {}
+        for meter, entries in by_meter.items():
+            for job, _, _ in entries:
+                firsts[job] = min(since[meter], firsts.get(job, since[meter]))
+        self._ended = tuple(key for job, key in self._keys.items() if job not in firsts)
+        self._keys = {
+            job: self._keys.get(job) or self._key(job, at_ns) for job, at_ns in firsts.items()
+        }
         self._claims = {meter: self._on_meter(jobs) for meter, jobs in by_meter.items()}
         return since
 
@@ -185,9 +190,12 @@ class MappingHolders:
             self._strange.append(f"a line in {file.name[:80]!r} that is no job id")
         return jobs
 
-    def _key(self, job: str) -> HolderKey:
+    def _key(self, job: str, written_ns: int) -> HolderKey:
         birth = self._birth_ms(SLURM, job)
-        return HolderKey(SLURM, job, self._clock.wall_ns() // NS_PER_MS if birth is None else birth)
+        if birth is None:
+            ahead_ns = self._clock.wall_ns() - self._clock.boot_ns()
+            birth = (written_ns + ahead_ns) // NS_PER_MS
+        return HolderKey(SLURM, job, birth)
 
     def _note(
         self, before: set[tuple[HolderKey, str]], since: Mapping[str, int], changed_ns: int

@@ -23,6 +23,7 @@ _YOUNG_NS = 10 * NS_PER_S
 _AGAIN_NS = 30 * NS_PER_S
 """Tasks of a step come up within seconds; later ones are looked for this often."""
 _EMPTY_NS = 60 * NS_PER_S
+_FIX_DENIED = "give the agent CAP_SYS_PTRACE, or let prolog and epilog mark jobs"
 
 
 @dataclass(slots=True)
@@ -116,6 +117,9 @@ class SlurmEnvironHolders:
         """Return what was understood, and what was not."""
         jobs = list(self._jobs.values())
         holding = sum(bool(job.meters) for job in jobs)
+        if self._tasks is not None and self._tasks.denied:
+            detail = "the environments of jobs' tasks cannot be read"
+            return [Finding(self.name, State.DENIED, detail, _FIX_DENIED)]
         found = [Finding(self.name, State.OK, f"{holding} of {len(jobs)} Slurm jobs name GPUs")]
         known = self._devices()
         strange = sorted({index for job in jobs for index in job.gpus} - known.keys())

@@ -44,12 +44,13 @@ def steps(folder: Path) -> Iterator[Path]:
 
 
 class Tasks:
-    """Reads environments below `procfs`."""
+    """Reads environments below `procfs`. `denied`: one could not be read for want of rights."""
 
     def __init__(self, procfs: Path) -> None:
         self._procfs = procfs
         # Whoever mounted procfs is root here, also where a test made it.
         self._root = procfs.stat().st_uid
+        self.denied = False
 
     def read(self, folder: Path, step: Step) -> None:
         """Take in the tasks of a step's folder that were not understood yet.
@@ -84,8 +85,12 @@ class Tasks:
         try:
             with (self._procfs / str(pid) / "environ").open("rb") as block:
                 text = block.read(_MOST_ENVIRON).decode("utf-8", "replace")
+        except PermissionError:
+            self.denied = True
+            return {}
         except OSError:
             return {}
+        self.denied = False
         wanted = (entry.partition("=") for entry in text.split("\0") if entry.startswith(_NAMES))
         return {name: value for name, _, value in wanted}
 

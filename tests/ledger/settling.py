@@ -46,7 +46,7 @@ def run(
 def answer(ledger: Ledger, intake: Intake, at_ms: int, *runs: WorkloadInfo) -> None:
     """Take an answer of Slurm, and let the intake know, as the aggregator does."""
     record_knowledge(ledger, "slurm", Knowledge(runs, at_ms, nodes=NODES), now_ms=at_ms)
-    intake.follow_grants(granting_clusters(ledger))
+    intake.follow_grants(granting_clusters(ledger, at_ms))
 
 
 def settle_all(ledger: Ledger, now_ms: int) -> None:

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from wattkeeper.ledger import schema
 from wattkeeper.ledger.grants import granting_clusters, record
+from wattkeeper.ledger.idle import LONGEST_WAIT_MS
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.schedulers.base import Knowledge, NodeGpus, NodeInfo, WorkloadInfo
 
@@ -169,10 +170,11 @@ def test_schedulers_do_not_end_each_others_jobs(ledger: Ledger) -> None:
 
 def test_which_clusters_are_granted(ledger: Ledger) -> None:
     """Those of whose GPUs a scheduler spoke, though nothing ran there."""
-    assert granting_clusters(ledger) == set()
+    assert granting_clusters(ledger, 200 * S) == set()
     answer(ledger, None, job(1, 105))
-    assert granting_clusters(ledger) == set()
+    assert granting_clusters(ledger, 200 * S) == set()
     nodes = (NodeInfo("d", "n7", 8, "IDLE"),)
     with ledger.writing() as connection:
         record(connection, "slurm", Knowledge(granted_ms=130 * S, nodes=nodes), [])
-    assert granting_clusters(ledger) == {"d"}
+    assert granting_clusters(ledger, 200 * S) == {"d"}
+    assert granting_clusters(ledger, 131 * S + LONGEST_WAIT_MS) == set()

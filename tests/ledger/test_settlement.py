@@ -9,6 +9,7 @@ from tests.ledger.books import SLOT, T0, WINDOW, Journal, Meter, holder
 from tests.ledger.settling import answer, gpu, run, settle_all, settled, waiting
 
 from wattkeeper.ledger import schema
+from wattkeeper.ledger.grants import granting_clusters
 from wattkeeper.ledger.idle import LONGEST_WAIT_MS
 from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.queries.balance import balance
@@ -291,6 +292,22 @@ def test_a_scheduler_that_stays_away(ledger: Ledger, intake: Intake) -> None:
     with ledger.reading() as connection:
         kinds = connection.execute(sa.select(schema.event.c.kind)).scalars().all()
     assert kinds == ["unsettled"]
+
+
+def test_a_scheduler_that_was_switched_off(ledger: Ledger, intake: Intake) -> None:
+    """After a week of silence nothing more is kept for it, until it speaks again."""
+    meter = at_rest(ledger, intake, 2)
+    late = T0 + 60_000 + LONGEST_WAIT_MS
+    intake.follow_grants(granting_clusters(ledger, late))
+    meter.run(2, (1, 1_000))
+    meter.journal.deliver(intake, late)
+    intake.commit_sync()
+    assert len(waiting(ledger)) == 2
+    answer(ledger, intake, late)
+    meter.run(2, (1, 1_000))
+    meter.journal.deliver(intake, late)
+    intake.commit_sync()
+    assert len(waiting(ledger)) == 4
 
 
 def test_pieces_are_bounded(ledger: Ledger, intake: Intake) -> None:

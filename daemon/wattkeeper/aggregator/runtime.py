@@ -201,8 +201,9 @@ class Aggregator:
         return True
 
     def _settle(self) -> bool:
-        self.intake.follow_grants(granting_clusters(self.ledger))
-        return settle(self.ledger, self._now_ms())
+        now_ms = self._now_ms()
+        self.intake.follow_grants(granting_clusters(self.ledger, now_ms))
+        return settle(self.ledger, now_ms)
 
     def _commit(self) -> None:
         self.intake.commit_sync()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import sqlalchemy as sa
 
 from wattkeeper.ledger import bulk, schema
+from wattkeeper.ledger.idle import LONGEST_WAIT_MS
 from wattkeeper.ledger.store import Ledger, LedgerError
 from wattkeeper.model.holder import MAX_LABEL
 from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
@@ -44,21 +45,23 @@ class Grant:
         return self.seen_ms, self.to_ms, int(self.resized), self.id
 
 
-def granting(connection: sa.Connection) -> set[str]:
-    """Return the clusters whose GPUs a scheduler grants."""
-    return set(connection.execute(sa.select(schema.granting.c.cluster).distinct()).scalars())
+def granting(connection: sa.Connection, since_ms: int = 0) -> set[str]:
+    """Return the clusters of whose GPUs a scheduler has spoken, up to `since_ms` at least."""
+    table = schema.granting.c
+    query = sa.select(table.cluster).where(table.until_ms >= since_ms).distinct()
+    return set(connection.execute(query).scalars())
 
 
-def granting_clusters(ledger: Ledger) -> set[str]:
-    """Return the same of a ledger.
+def granting_clusters(ledger: Ledger, now_ms: int) -> set[str]:
+    """Return the clusters whose GPUs are granted: a scheduler that is gone for good is forgotten.
 
     Raises:
-        LedgerError: it cannot be read.
+        LedgerError: the ledger cannot be read.
 
     """
     try:
         with ledger.reading() as connection:
-            return granting(connection)
+            return granting(connection, now_ms - LONGEST_WAIT_MS)
     except sa.exc.DBAPIError as error:
         raise LedgerError(f"ledger: not read: {error.orig}") from error
 

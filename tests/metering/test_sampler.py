@@ -296,6 +296,20 @@ def test_a_change_of_policy_takes_effect_with_the_next_window() -> None:
     assert idle == [False, True, True, False]
 
 
+def test_rest_is_learned_from_seconds_in_which_nothing_ran() -> None:
+    """A GPU that is busy in every window, but not all of it; a single second says too little."""
+    node = Node()
+    node.wall_ns -= node.wall_ns % (10**10)
+    node.tick()
+    for still in (1, 3):
+        for second in range(10):
+            node.power_mw = 50_000 if second < still else 400_000
+            node.pass_time(1000)
+            node.tick(use_ppm=0 if second < still else 900_000)
+        rest_mw = node.sampler.metered[GPU].book.state.rest_mw
+        assert rest_mw == {1: 365_000, 3: 50_000}[still]
+
+
 def test_gpus_of_one_model_rest_alike() -> None:
     """A GPU that was only ever seen busy rests as low as the one beside it was seen to."""
     labels = {"model": "H100"}

@@ -34,6 +34,8 @@ _ALIKE_PERCENT = 125
 """Of the least of its kind: GPUs of one model, and a node's sockets, rest alike within that."""
 _LEARN_NS = 5_000_000_000
 """A window with less metered time says nothing about the power at rest."""
+_STILL_NS = 2_000_000_000
+"""Neither does less time in which nothing ran: a counter steps up to ten times a second."""
 
 _SLACK_MS = 500
 """What the labels of one instant may differ by while the clock is slewed."""
@@ -92,7 +94,8 @@ class Owed(NamedTuple):
 class Open(msgspec.Struct):
     """The window that is being filled, under the policy it began with; entries by payer and split.
 
-    A journal that was written before there were policies knows none: it split by IDLE.
+    `still_uj`, `still_ns`: energy and time in which nothing ran. A journal that was written before
+    there were policies knows none: it split by IDLE.
     """
 
     cell_ms: int
@@ -102,6 +105,8 @@ class Open(msgspec.Struct):
     entries: dict[int, Entry] = {}
     tally: Tally = msgspec.field(default_factory=Tally)
     policy: Policy = Policy.IDLE
+    still_uj: int = 0
+    still_ns: int = 0
 
 
 class BookState(msgspec.Struct):
@@ -110,7 +115,8 @@ class BookState(msgspec.Struct):
     `count_uj` is the epoch's running count at `upto_ms`, the UTC label up to which the meter is
     booked. `point`: the last one written. `claims`: who held the meter when last seen.
     `booked_uj`: all energy since the journal began; it never falls. `rest_mw`: least mean power
-    of a window. `owed_uj`: on a host meter, component energy that it has not covered yet.
+    of a window, or of the part of it in which nothing ran. `owed_uj`: on a host meter, component
+    energy that it has not covered yet.
     `offset_ms`: UTC minus boot time by which `upto_ms` was labelled.
     """
 
@@ -191,6 +197,9 @@ class Book:
         self._enter(window, owed, to_ms)
         self._tally(window.tally, step, reading)
         window.covered_ns += step.to_ns - step.from_ns
+        if reading.utilization_ppm == 0:
+            window.still_uj += step.uj
+            window.still_ns += step.to_ns - step.from_ns
         state.count_uj, state.upto_ms = step.total_uj, to_ms
         if to_ms >= window.cell_ms + ruling.window_ms:
             self._close(window.cell_ms + ruling.window_ms)
@@ -324,12 +333,16 @@ class Book:
         if grid.floor(end_ms, self.ruling.slot_ms) == end_ms:
             self._point(end_ms)
 
+    def _learn_rest(self, uj: int, ns: int, least_ns: int) -> None:
+        state = self.state
+        if ns >= least_ns and uj:
+            mean_mw = uj * _PJ_PER_UJ // ns
+            state.rest_mw = mean_mw if state.rest_mw is None else min(state.rest_mw, mean_mw)
+
     def _window(self, window: Open, end_ms: int) -> Window:
         state = self.state
-        energy_uj = state.count_uj - window.first_uj
-        if window.covered_ns >= _LEARN_NS and energy_uj:
-            mean_mw = energy_uj * _PJ_PER_UJ // window.covered_ns
-            state.rest_mw = mean_mw if state.rest_mw is None else min(state.rest_mw, mean_mw)
+        self._learn_rest(state.count_uj - window.first_uj, window.covered_ns, _LEARN_NS)
+        self._learn_rest(window.still_uj, window.still_ns, _STILL_NS)
         return Window(
             meter=state.number,
             epoch=state.epoch,

@@ -104,6 +104,23 @@ def test_windows_that_come_late(ledger: Ledger, intake: Intake) -> None:
     assert balance(ledger).balanced
 
 
+def test_windows_and_an_end_that_both_come_late(ledger: Ledger, intake: Intake) -> None:
+    """Windows of hours ago follow their grant as long as new ones do."""
+    answer(ledger, intake, T0)
+    answer(ledger, intake, T0 + 60_000, run(7, T0, 0))
+    answer(ledger, intake, NOW)
+    meter = gpu(Journal())
+    meter.point()
+    meter.run(30, (1, 1_000))
+    meter.journal.deliver(intake, NOW)
+    intake.commit_sync()
+    settle_all(ledger, NOW)
+    assert settled(ledger)["7"] == (6_000, 60_000)
+    answer(ledger, intake, NOW + 60_000, run(7, T0, end_ms=T0 + 83_000))
+    settle_all(ledger, NOW + 60_000)
+    assert settled(ledger)["7"] == (8_300, 83_000)
+
+
 def test_an_end_that_is_told_late_is_posted_as_a_difference(ledger: Ledger, intake: Intake) -> None:
     """First up to the last answer that named it, then up to its end, both exactly once."""
     at_rest(ledger, intake)
@@ -251,10 +268,10 @@ def test_what_is_over_is_forgotten(ledger: Ledger, intake: Intake) -> None:
     answer(ledger, intake, T0 + 210_000, run(7, start, end_ms=T0 + 200_000))
     settle_all(ledger, NOW)
     assert len(waiting(ledger)) == 20
-    answer(ledger, intake, T0 + 200_000 + GRACE_MS)
+    answer(ledger, intake, T0 + 211_000 + GRACE_MS)
     settle_all(ledger, NOW)
     assert len(waiting(ledger)) == 10
-    answer(ledger, intake, T0 + 200_001 + CHANGE_MS)
+    answer(ledger, intake, T0 + 211_000 + CHANGE_MS)
     settle_all(ledger, NOW)
     assert waiting(ledger) == []
     with ledger.reading() as connection:

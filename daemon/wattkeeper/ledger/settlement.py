@@ -26,7 +26,7 @@ from wattkeeper.model.window import Split
 PIECE = 2_000
 """Stretches in one transaction, so that commits do not wait long."""
 CHANGE_MS = 3_600_000
-"""For how long what was settled, or is about to be, follows its grants."""
+"""For how long what was settled, or may be yet, follows its grants: by the scheduler's clock."""
 GRACE_MS = 300_000
 """For how long a grant may turn up for a stretch that nobody seemed to hold."""
 
@@ -57,7 +57,7 @@ def _waiting() -> "sa.Select[Any]":
         .subquery()
     )
     return (
-        sa.select(schema.idle, node.id.label("node"), node.cluster, node.name)
+        sa.select(schema.idle, node.id.label("node"), node.cluster, node.name, covered.c.until_ms)
         .join(schema.meter, meter.id == idle.meter)
         .join(schema.node, node.id == meter.node)
         .join(covered, covered.c.cluster == node.cluster)
@@ -118,7 +118,7 @@ class _Settlement:
                     self._post(row, holder, uj - posted_uj, ms - posted_ms)
                     remember.append((row.id, holder, uj - posted_uj, ms - posted_ms))
             follows = found or posted or any(grant.open for grant in own[row.id])
-            keep.append((row.to_ms + (CHANGE_MS if follows else GRACE_MS), row.id))
+            keep.append((row.until_ms + (CHANGE_MS if follows else GRACE_MS), row.id))
         holders.save()
         self._save(remember, keep)
 

@@ -135,7 +135,7 @@ def test_users_and_accounts(story: Story, metering: Metering, books: Books) -> N
         for name, job in story.jobs.items()
         if name != "array"
     } | {task.id: ("eve", "physics", "array") for task in books.tasks}
-    found = {id_: (row["user"], row["account"], row["name"]) for id_, row in rows.items()}
+    found = {id_: (rows[id_]["user"], rows[id_]["account"], rows[id_]["name"]) for id_ in expected}
     assert expected == found
 
 

@@ -38,7 +38,10 @@ class RealApi:
             "merge": "application/merge-patch+json",
         }[kind]
         async with self.session.request(
-            method, self.url + path, data=json.dumps(body), headers={"Content-Type": content}
+            method,
+            self.url + path,
+            data=body and json.dumps(body),
+            headers={"Content-Type": content},
         ) as answer:
             if answer.status >= 300:
                 raise OSError(f"{method} {path}: {answer.status} {await answer.text()}")
@@ -55,13 +58,13 @@ class RealApi:
 
     async def compact(self) -> None:
         """Let etcd forget everything but the newest state."""
-        async with self.session.post(
-            f"{self.etcd}/v3/kv/range", json={"key": "eA=="}
-        ) as answer:  # any key: the revision is in the header
-            revision = (await answer.json(content_type=None))["header"]["revision"]
-        body = {"revision": revision, "physical": True}
-        async with self.session.post(f"{self.etcd}/v3/kv/compaction", json=body) as answer:
-            answer.raise_for_status()
+        # Without the administrator's token: etcd has no users, and refuses those it does not know.
+        async with aiohttp.ClientSession(self.etcd) as session:
+            async with session.post("/v3/kv/range", json={"key": "eA=="}) as answer:
+                revision = (await answer.json(content_type=None))["header"]["revision"]
+            body = {"revision": revision, "physical": True}
+            async with session.post("/v3/kv/compaction", json=body) as answer:
+                answer.raise_for_status()
 
     async def grant(self) -> Path:
         """Apply the manifest of rights; return a file with a bound token of its account."""
@@ -86,8 +89,11 @@ class RealApi:
 
 
 @asynccontextmanager
-async def real_api(folder: Path) -> AsyncIterator[RealApi]:
-    """Start etcd and kube-apiserver; stop both afterwards."""
+async def real_api(folder: Path, *, watch_cache: bool) -> AsyncIterator[RealApi]:
+    """Start etcd and kube-apiserver; stop both afterwards.
+
+    Without its watch cache the server answers from etcd, and forgets as soon as that is compacted.
+    """
     client, peer, secure = _ports(3)
     etcd = f"http://127.0.0.1:{client}"
     (folder / "tokens.csv").write_text(f'{_ADMIN},admin,1,"system:masters"\n')
@@ -105,7 +111,7 @@ async def real_api(folder: Path) -> AsyncIterator[RealApi]:
             f"--token-auth-file={folder / 'tokens.csv'}", "--authorization-mode=RBAC",
             f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}",
             "--service-account-issuer=https://kubernetes.default.svc",
-            "--service-cluster-ip-range=10.0.0.0/24", "--watch-cache=false",
+            "--service-cluster-ip-range=10.0.0.0/24", f"--watch-cache={str(watch_cache).lower()}",
             "--disable-admission-plugins=ServiceAccount", "--profiling=false",
         ],
     )  # fmt: skip

@@ -191,18 +191,37 @@ async def test_without_the_right_to_read(node: Node, monkeypatch: pytest.MonkeyP
 
 
 async def test_a_young_job_is_looked_at_again_soon(node: Node) -> None:
-    """Its task has not been executed yet: that is asked for a few times, then left to the grid."""
+    """Its task has not been executed yet: no sample is asked for until it names a GPU."""
     folder = node.job() / "step_0"
     task(node.machine, folder, 10)  # forked, still with slurmstepd's own environment
     await node.look(0)
+    (job,) = node.environ._jobs.values()
     async with asyncio.timeout(5):
-        while node.rings < 1:
+        while job.retries < 2:
             await asyncio.sleep(0)
+    assert 0 == node.rings
     task(node.machine, folder, 10, SLURM_JOB_ID="7", SLURM_STEP_GPUS="0")
-    await node.look(0.05)
+    async with asyncio.timeout(5):
+        while not node.rings:
+            await asyncio.sleep(0)
+    assert {} == node.held()
+    await node.look(0)
     assert {"gpu/GPU-0": ["7"]} == node.held()
-    assert node.environ._timer is None
+    assert (None, None, 1) == (node.environ._timer, node.environ._retry, node.rings)
     await node.close()
+
+
+async def test_closing_while_a_job_is_awaited(node: Node) -> None:
+    """Neither the timer nor the look that it began is left behind."""
+    task(node.machine, node.job() / "step_0", 10)
+    await node.look(0)
+    await node.close()
+    await node.look(0)
+    async with asyncio.timeout(5):
+        while node.environ._retry is None:
+            await asyncio.sleep(0)
+    await node.close()
+    assert 0 == node.rings
 
 
 async def test_a_job_without_gpus_is_not_looked_at_in_vain(node: Node) -> None:

@@ -44,6 +44,11 @@ class _Job:
         return {index for step in self.steps.values() for index in step.gpus}
 
     @property
+    def understood(self) -> bool:
+        """Whether a task of it has been read."""
+        return any(step.read for step in self.steps.values())
+
+    @property
     def shared(self) -> bool:
         """Whether the job said that others share its GPUs."""
         return any(step.shared for step in self.steps.values())
@@ -56,8 +61,9 @@ class SlurmEnvironHolders:
     cgroup to its death, or until the cgroup has had no process for a minute: a folder that Slurm
     forgot holds nothing.
     `devices` gives the device behind each index. `on_edge` is called on the event loop when a
-    young job should be looked at again at once. A user can name other GPUs in his environment
-    than he has: this is the weakest word there is, and whoever merges it must hold it so.
+    young job is found to name GPUs: it is looked at several times in its first second. A user can
+    name other GPUs in his environment than he has: this is the weakest word there is, and whoever
+    merges it must hold it so.
     """
 
     name = "environ"
@@ -82,6 +88,7 @@ class SlurmEnvironHolders:
         self._edges = EdgeLog()
         self._claims: dict[str, tuple[Claim, ...]] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._retry: asyncio.Task[None] | None = None
         # A look runs in a thread, and a cancelled one goes on there.
         self._lock = threading.Lock()
 
@@ -140,6 +147,9 @@ class SlurmEnvironHolders:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._retry is not None:
+            self._retry.cancel()
+            await asyncio.wait({self._retry})
 
     def _look(self, lives: Sequence[Life]) -> None:
         with self._lock:
@@ -202,27 +212,47 @@ class SlurmEnvironHolders:
         self._claims = {meter: tuple(claims) for meter, claims in by_meter.items()}
 
     def _ask_again(self) -> None:
-        if self._on_edge is None or self._timer is not None:
+        """Read the tasks of young jobs again soon, without a sample that would book meanwhile."""
+        if self._on_edge is None or self._timer is not None or self._retry is not None:
             return
-        waiting = [
-            job
-            for job in self._jobs.values()
-            if not any(step.read for step in job.steps.values())
-            and job.retries < len(_RETRIES_MS)
-            and self._clock.boot_ns() - job.life.born_ns < NS_PER_S
-        ]
+        waiting = self._waiting()
         if not waiting:
             return
         delay_ms = min(_RETRIES_MS[job.retries] for job in waiting)
         for job in waiting:
             job.retries += 1
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(delay_ms * NS_PER_MS / NS_PER_S, self._ring)
+        self._timer = loop.call_later(delay_ms * NS_PER_MS / NS_PER_S, self._begin_retry)
 
-    def _ring(self) -> None:
+    def _waiting(self) -> list[_Job]:
+        """Return the jobs of which no task has been understood yet."""
+        return [
+            job
+            for job in list(self._jobs.values())
+            if not job.understood
+            and job.retries < len(_RETRIES_MS)
+            and self._clock.boot_ns() - job.life.born_ns < NS_PER_S
+        ]
+
+    def _begin_retry(self) -> None:
         self._timer = None
-        if self._on_edge is not None:
+        self._retry = asyncio.create_task(self._read_again(), name="environments")
+
+    async def _read_again(self) -> None:
+        found = await asyncio.to_thread(self._read_waiting)
+        self._retry = None
+        if found and self._on_edge is not None:
             self._on_edge()
+        self._ask_again()
+
+    def _read_waiting(self) -> bool:
+        """Read the tasks of young jobs; True if one of them names a GPU."""
+        with self._lock:
+            waiting, now_ns = self._waiting(), self._clock.boot_ns()
+            for job in waiting:
+                if self._tasks is not None:
+                    self._read(job, self._tasks, now_ns)
+            return any(job.gpus for job in waiting)
 
 
 def _label(raw_id: str) -> dict[str, str]:

@@ -175,7 +175,9 @@ def energies(connection: sa.Connection, workloads: Sequence[int]) -> dict[int, E
             energy = found.setdefault(row.workload, Energy())
             uj = whole(row.uj_high, row.uj_low)
             idle_uj = whole(row.idle_high, row.idle_low)
-            energy.add(row.component, row.method, row.split, uj, row.ms, idle_uj, row.idle_ms)
+            # PostgreSQL sums whole numbers to decimals.
+            ms = (int(row.ms), int(row.idle_ms))
+            energy.add(row.component, row.method, row.split, uj, ms[0], idle_uj, ms[1])
     return found
 
 
@@ -220,6 +222,27 @@ def coverage(connection: sa.Connection, slot_ms: int, life: Life) -> float | Non
             inside = min(until, row.slot + slot_ms) - max(life.start_ms, row.slot)
             covered += inside * row.covered_ms / known if known else 0
     return covered / ((until - life.start_ms) * len(own))
+
+
+def final(connection: sa.Connection, life: Life) -> bool:
+    """Return whether no figure of the workload can change any more.
+
+    It has ended, every meter of its nodes that still delivers is booked beyond that, and no idle
+    stretch of its time waits for a scheduler's word, or follows one that may still be another.
+    """
+    if life.end_ms is None or life.start_ms is None:
+        return False
+    holder, meter, idle = schema.holder.c, schema.meter.c, schema.idle.c
+    nodes = sa.select(holder.node).where(holder.workload == life.id)
+    late = sa.select(meter.node, sa.func.max(meter.end_ms)).where(meter.node.in_(nodes))
+    late = late.group_by(meter.node).having(sa.func.max(meter.end_ms) < life.end_ms)
+    if connection.execute(late.limit(1)).first() is not None:
+        return False
+    own = sa.select(meter.id).where(meter.node.in_(nodes))
+    waiting = sa.select(idle.id).where(
+        idle.meter.in_(own), idle.to_ms > life.start_ms, idle.from_ms < life.end_ms
+    )
+    return connection.execute(waiting.limit(1)).first() is None
 
 
 def batched(items: Sequence[int] | Sequence[str], size: int) -> Iterator[Sequence[int | str]]:

@@ -189,5 +189,5 @@ def _add(rows: dict[tuple[str, str], ReportRow], found: Any, by: str) -> None:
         return
     row.allocated_idle_uj += whole(found.idle_uj_high, found.idle_uj_low)
     if found.component == Component.GPU:
-        row.gpu_seconds += found.ms / 1000
-        row.allocated_idle_gpu_seconds += found.idle_ms / 1000
+        row.gpu_seconds += int(found.ms) / 1000
+        row.allocated_idle_gpu_seconds += int(found.idle_ms) / 1000

@@ -343,3 +343,19 @@ async def test_close_leaves_nothing_behind(tmp_path: Path) -> None:
         await watch.scheduler.close()
         named = [task.get_name() for task in asyncio.all_tasks()]
         assert not [name for name in named if name.startswith("kubernetes")]
+
+
+async def test_a_mistake_of_ours_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task that died is no outage: the next question raises what it died of."""
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    server = ApiServer()
+    async with watching(server, tmp_path) as watch:
+        await watch.ask()
+        monkeypatch.setattr(watch.scheduler._roster, "put", fail)
+        server.store.put(PODS, PodMaker("p").running())
+        await watch.until(lambda: any(task.done() for task in watch.scheduler._tasks))
+        with pytest.raises(ZeroDivisionError):
+            await watch.ask()

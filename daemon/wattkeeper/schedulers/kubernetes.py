@@ -110,15 +110,15 @@ class KubernetesScheduler:
 
     async def _contact(self) -> None:
         """Wait for the first listings; raise while the copy of pods is missing or too old."""
+        for task in self._tasks:
+            if task.done():
+                task.result()  # a mistake of ours: let it be seen
         try:
             async with asyncio.timeout(_SYNC_S):
                 for mirror in self._mirrors.values():
                     await mirror.tried.wait()
         except TimeoutError as error:
             raise ApiError("kubernetes: the first listing is not through yet") from error
-        for task in self._tasks:
-            if task.done():
-                task.result()  # a mistake of ours: let it be seen
         if not self._pods.synced:
             raise self._pods.error or ApiError("kubernetes: pods have not been listed yet")
         if self._lost(self._pods):

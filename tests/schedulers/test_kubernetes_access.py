@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import ssl
 import subprocess
 from pathlib import Path
@@ -20,6 +21,8 @@ from wattkeeper.schedulers.kubernetes_pods import Naming
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return a certificate that is its own authority, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
     folder = tmp_path_factory.mktemp("authority")
     certificate, key = folder / "ca.crt", folder / "ca.key"
     command = (

@@ -1,5 +1,6 @@
 """The commands that ask, in every format, against a real aggregator."""
 
+import asyncio
 import csv
 import io
 import json
@@ -8,9 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from tests.aggregator.conftest import Centre
-from tests.aggregator.feeding import CPU_UJ, GPU_UJ, Feeder
+from tests.aggregator.feeding import CPU_UJ, GPU_UJ, START_MS, Feeder
 from tests.cli.conftest import Run
 from wattkeeper.ledger import schema
+from wattkeeper.ledger.workloads import record_knowledge
+from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
 
 JOB_UJ = 180 * (GPU_UJ + CPU_UJ // 2)
 
@@ -175,3 +178,100 @@ async def test_bad_questions_are_2(centre: Centre, run: Run) -> None:
     assert (done.code, "'shoe' is none of user" in done.err) == (2, True)
     done = await run("balance", "--since", "yesterday")
     assert (done.code, "is not a time" in done.err) == (2, True)
+
+
+IDLE_UJ = 9_000_000_000
+
+
+async def settled(centre: Centre) -> None:
+    """Make a part of the job's GPU energy one in which nothing of it ran."""
+    await centre.fed()
+    gpu = sa.select(schema.meter.c.id).where(schema.meter.c.component == "gpu").scalar_subquery()
+
+    def idle() -> None:
+        with centre.aggregator.ledger.writing() as connection:
+            for table in (schema.posting, schema.rollup):
+                own = sa.and_(table.c.meter == gpu, table.c.holder > 16)
+                first = sa.select(sa.func.min(table.c.to_ms)).where(own).scalar_subquery()
+                change = sa.update(table).where(own, table.c.to_ms == first)
+                connection.execute(change.values(idle_uj=IDLE_UJ, idle_ms=18_000))
+
+    await asyncio.to_thread(idle)
+
+
+async def test_allocated_but_idle_is_everywhere(centre: Centre, run: Run) -> None:
+    """A job, a list and a report tell energy and GPU time of it, in words and exactly."""
+    await settled(centre)
+    done = await run("job", "123", "--format", "csv")
+    (row,) = rows(done.out)
+    expected = (str(IDLE_UJ), "0.0025", "18.0")
+    names = ("allocated_idle_uj", "allocated_idle_kwh", "allocated_idle_gpu_seconds")
+    assert expected == tuple(row[name] for name in names)
+    done = await run("report", "--by", "account", "--since", "-1h", "--format", "csv")
+    (group,) = (row for row in rows(done.out) if row["key"] == "physics")
+    assert expected == tuple(group[name] for name in names)
+    done = await run("report", "--by", "account", "--since", "-1h")
+    for part in ("idle h", "1.11 %"):
+        assert part in done.out, done.out
+    done = await run("jobs", "--all")
+    assert "1.11 %" in done.out, done.out
+    done = await run("job", "123")
+    assert "while its devices had nothing to do" in done.out, done.out
+
+
+async def test_a_job_tells_whether_it_is_final(centre: Centre, run: Run) -> None:
+    """Not while it runs; after its end, once its node went on without it."""
+    feeder = await centre.fed()
+    assert "still running" in (await run("job", "123")).out
+    end_ms = feeder.at_ms
+    known = WorkloadInfo(
+        "west", "slurm", "123", "123", state="COMPLETED", start_ms=START_MS, end_ms=end_ms + 10_000
+    )
+    ledger = centre.aggregator.ledger
+    await asyncio.to_thread(record_knowledge, ledger, "slurm", Knowledge([known]), now_ms=end_ms)
+    assert "settling" in (await run("job", "123")).out
+    await centre.fed(feeder, windows=2)
+    done = await run("job", "123", "--format", "json")
+    assert json.loads(done.out)["final"] is True
+
+
+async def test_the_runs_of_a_requeued_job(centre: Centre, run: Run) -> None:
+    """The newest by default, an older one by its number; a list says which one it is."""
+    await centre.fed()
+    runs = [
+        WorkloadInfo("west", "slurm", "123", "123", run="0", state="REQUEUED",
+                     start_ms=START_MS, end_ms=START_MS + 60_000),
+        WorkloadInfo("west", "slurm", "123", "123", run="1", state="RUNNING",
+                     start_ms=START_MS + 120_000),
+    ]  # fmt: skip
+    ledger = centre.aggregator.ledger
+    await asyncio.to_thread(
+        record_knowledge, ledger, "slurm", Knowledge(runs), now_ms=centre.clock[0]
+    )
+    for args, expected in ((("--run", "1"), "REQUEUED"), (("--run", "2"), "RUNNING")):
+        done = await run("job", "123", *args, "--format", "json")
+        found = json.loads(done.out)
+        assert (found["state"], found["runs"]) == (expected, 2)
+    done = await run("job", "123", "--run", "3")
+    assert (done.code, "123, run 3: no such job" in done.err) == (1, True)
+    done = await run("jobs", "--all", "--state", "Requeued")
+    assert "123 (1/2)" in done.out, done.out
+
+
+async def test_components_and_tasks_by_their_ids(centre: Centre, run: Run) -> None:
+    """`22+0`, `22` and `123_[0-9]` mean what Slurm means by them."""
+    for number, job_id in enumerate(("22+0", "22+1", "123_4", "123_11")):
+        labels = {"job_id": job_id, "user": "bob", "account": "chemistry"}
+        name = f"{number}"
+        await centre.fed(
+            Feeder(node=f"n{name}", journal=f"j{name}", raw_id=name, labels=labels, uuid=name),
+            windows=3,
+        )
+    for typed, expected in (
+        ("22+0", ["22+0"]),
+        ("22", ["22+0", "22+1"]),
+        ("123_[0-9]", ["123_4"]),
+        ("123_[0-11]", ["123_4", "123_11"]),
+    ):
+        done = await run("job", typed, "--format", "csv")
+        assert [row["job_id"] for row in rows(done.out)] == expected, typed

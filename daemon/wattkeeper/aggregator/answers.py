@@ -21,7 +21,9 @@ class Answer(BaseModel):
 class Job(Answer):
     """What a job used, and how sure that is. `end` is null while it runs.
 
-    `run` of `runs`: a requeued job, or a reused id, is another run.
+    `run` of `runs`: a requeued job, or a reused id, is another run. `allocated_idle_…`: the parts
+    of energy and GPU-seconds in which its devices were its own and nothing of it ran. `final`: no
+    figure of it will change any more; null in lists, as `peak_watts` and `coverage` are.
     """
 
     cluster: str
@@ -47,11 +49,14 @@ class Job(Answer):
     energy_by_source_uj: dict[str, Microjoules]
     energy_by_split_uj: dict[str, Microjoules]
     allocated_idle_uj: Microjoules
+    allocated_idle_kwh: float
     mean_watts: float | None
     peak_watts: float | None
     gpu_seconds: float
+    allocated_idle_gpu_seconds: float
     coverage: float | None
     as_of: Instant | None
+    final: bool | None
 
 
 class Jobs(Answer):
@@ -65,7 +70,11 @@ class Jobs(Answer):
 
 
 class ReportRow(Answer):
-    """One row: a group of workloads (`kind` group), or the account that is nobody's."""
+    """One row: a group of workloads (`kind` group), or the account that is nobody's.
+
+    `allocated_idle_…`: parts of the workloads' energy and GPU-seconds in which nothing of theirs
+    ran.
+    """
 
     key: str | None
     kind: Literal["group", "idle", "system", "overhead", "gap", "other"]
@@ -74,7 +83,10 @@ class ReportRow(Answer):
     energy_kwh: float
     energy_by_component_uj: dict[str, Microjoules]
     energy_by_account_uj: dict[str, Microjoules]
+    allocated_idle_uj: Microjoules
+    allocated_idle_kwh: float
     gpu_seconds: float
+    allocated_idle_gpu_seconds: float
 
 
 class Report(Answer):

@@ -46,6 +46,7 @@ class JobsQuery(Query):
     id: str | None = Field(
         None, description="these ids: 123, 123_[0-99], 22+1, 100-180; at any time"
     )
+    run: int | None = Field(None, ge=1, description="which run of these ids; the newest")
     since: str = Field("-7d", description=_SINCE)
     limit: int = Field(1000, ge=1, le=10_000, description="at most so many, the newest")
 
@@ -127,6 +128,8 @@ class Api:
         since_ms = grid.floor(times.parse(query.since, now_ms, "since"), self._ledger.slot_ms)
         if query.id is not None:
             found = list(self._by_id(query))
+        elif query.run is not None:
+            raise ProblemError(400, "bad-parameter", "whose run? Give an id too", "run")
         else:
             found = jobs(
                 self._ledger,
@@ -154,7 +157,7 @@ class Api:
         except ValueError as error:
             raise ProblemError(400, "bad-parameter", str(error), "id") from error
         for cluster, one in named(self._ledger, ids, query.cluster)[: query.limit + 1]:
-            found = job(self._ledger, cluster, one)
+            found = job(self._ledger, cluster, one, query.run)
             if found is not None and _fits(found, query):
                 yield found
 
@@ -209,6 +212,6 @@ def _fits(found: Job, query: JobsQuery) -> bool:
             (query.user, found.user),
             (query.account, found.account),
             (query.partition, found.partition),
-            (query.state, found.state),
+            (query.state and query.state.lower(), found.state.lower()),
         )
     )

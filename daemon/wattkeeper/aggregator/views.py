@@ -39,11 +39,14 @@ def job(found: Job) -> answers.Job:
         energy_by_source_uj=found.energy_by_source_uj,
         energy_by_split_uj=found.energy_by_split_uj,
         allocated_idle_uj=found.allocated_idle_uj,
+        allocated_idle_kwh=kwh(found.allocated_idle_uj),
         mean_watts=found.mean_watts,
         peak_watts=found.peak_watts,
         gpu_seconds=found.gpu_seconds,
+        allocated_idle_gpu_seconds=found.allocated_idle_gpu_seconds,
         coverage=found.coverage,
         as_of=_instant(found.as_of_ms),
+        final=found.final,
     )
 
 
@@ -71,7 +74,10 @@ def _report_row(row: ReportRow) -> answers.ReportRow:
             "energy_kwh": kwh(row.energy_uj),
             "energy_by_component_uj": row.by_component_uj,
             "energy_by_account_uj": row.by_account_uj,
+            "allocated_idle_uj": row.allocated_idle_uj,
+            "allocated_idle_kwh": kwh(row.allocated_idle_uj),
             "gpu_seconds": row.gpu_seconds,
+            "allocated_idle_gpu_seconds": row.allocated_idle_gpu_seconds,
         }
     )
 

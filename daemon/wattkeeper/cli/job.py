@@ -50,11 +50,16 @@ class Job(Command):
       wattkeeper job 123_4               one task of it
       wattkeeper job 123_[0-99]          many of them
       wattkeeper job 100-180             a range of jobs
+      wattkeeper job 22+0                one component of a heterogeneous job
+      wattkeeper job 123 --run 1         the first run of a requeued job
       wattkeeper job 123456 --format json
     """
 
     id: CliPositionalArg[str | None] = Field(None, description="job, array task, or a range")
     cluster: str | None = Field(None, description="cluster, where several share an aggregator")
+    run_: int | None = Field(
+        None, alias="run", ge=1, description="which run of a requeued job; the newest"
+    )
     url: str | None = Field(None, description="the aggregator, http://HOST:9746")
     format: Format = Field("table", description="how to print")
 
@@ -67,8 +72,9 @@ class Job(Command):
         if not found and wanted.isdigit():  # what sbatch prints for an array
             found = self._ask(f"{wanted}_[0-999]")
         if not found:
+            which = f"{wanted}, run {self.run_}" if self.run_ else wanted
             raise CommandError(
-                f"{wanted}: no such job in the books. It may not have used a metered node, or its "
+                f"{which}: no such job in the books. It may not have used a metered node, or its "
                 "first window is not in yet (about 20 s); `wattkeeper jobs --all` lists what is",
                 code=1,
             )
@@ -83,7 +89,9 @@ class Job(Command):
         return 0
 
     def _ask(self, wanted: str) -> list[dict[str, Any]]:
-        answer = ask(self.url, "/v1/jobs", {"id": wanted, "cluster": self.cluster})
+        run = None if self.run_ is None else str(self.run_)
+        query = {"id": wanted, "cluster": self.cluster, "run": run}
+        answer = ask(self.url, "/v1/jobs", query)
         found: list[dict[str, Any]] = answer["jobs"]
         return found
 
@@ -140,7 +148,9 @@ def _used(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         rows.append(("  idle", energy(idle), note))
     hours = job["gpu_seconds"] / 3600
     if hours:
-        rows.append(("GPU hours", f"{hours:,.2f}", ""))
+        idle_hours = job["allocated_idle_gpu_seconds"] / 3600
+        note = f"{idle_hours:,.2f} of them with nothing to do" if idle_hours else ""
+        rows.append(("GPU hours", f"{hours:,.2f}", note))
     return [*rows, ("", "", "")]
 
 
@@ -151,8 +161,14 @@ def _sure(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("covered", percent(job["coverage"]), "of its time was metered"),
         ("measured", "", sources),
         ("split", "", splits),
-        ("as of", "", instant(job["as_of"])),
+        ("as of", "", f"{instant(job['as_of'])}, {_settled(job)}"),
     ]
+
+
+def _settled(job: Mapping[str, Any]) -> str:
+    if job["final"]:
+        return "final"
+    return "settling" if job["end"] else "still running"
 
 
 def _axis(parts: Mapping[str, str], words: Mapping[str, str]) -> str:

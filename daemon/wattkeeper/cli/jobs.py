@@ -20,7 +20,7 @@ from wattkeeper.cli.output import (
     table,
     watts,
 )
-from wattkeeper.cli.rows import JOB_COLUMNS, flat_job, seconds_between
+from wattkeeper.cli.rows import JOB_COLUMNS, flat_job, idle_part, seconds_between
 
 
 class Jobs(Command):
@@ -35,7 +35,9 @@ class Jobs(Command):
     all: bool = Field(False, description="jobs of everybody")
     user: str | None = Field(None, description="jobs of this user")
     account: str | None = Field(None, description="jobs of this account, of any user")
-    state: str | None = Field(None, description="only running, completed, failed, …")
+    state: str | None = Field(
+        None, description="in Slurm's or Kubernetes' words: running, completed, failed, timeout, …"
+    )
     since: str = Field("-7d", description="that ran after: 2026-11-01, -24h")
     limit: int = Field(200, ge=1, le=10_000, description="at most so many, the newest")
     url: str | None = Field(None, description="the aggregator, http://HOST:9746")
@@ -78,23 +80,29 @@ class Jobs(Command):
             print(f"The newest {answer['limit']}; there are more: --limit, --since.")
 
 
+def _id(job: Mapping[str, Any]) -> str:
+    """Return the id, and which run of it where there are several: a requeue, a number reused."""
+    return job["job_id"] if job["runs"] == 1 else f"{job['job_id']} ({job['run']}/{job['runs']})"
+
+
 def show(jobs: Sequence[Mapping[str, Any]]) -> None:
     """Print jobs as a table."""
     # The list leaves coverage out where it would cost too much to look it up for each job.
     covered = any(job["coverage"] is not None for job in jobs)
     rows = [
         [
-            job["job_id"],
+            _id(job),
             job["user"] or job["account"] or "-",
             job["name"] or "-",
             (job["state"] or "-").lower(),
             instant(job["start"])[5:16],
             span(seconds_between(job["start"], job["end"] or job["as_of"])),
             energy(job["energy_uj"]),
+            percent(idle_part(job)),
             watts(job["mean_watts"]),
             *([percent(job["coverage"])] if covered else []),
         ]
         for job in jobs
     ]
-    headers = ["job", "<user", "<name", "<state", "<start", "ran", "energy", "mean"]
+    headers = ["job", "<user", "<name", "<state", "<start", "ran", "energy", "idle", "mean"]
     console().print(table([*headers, "cover"] if covered else headers, rows))

@@ -17,24 +17,42 @@ from wattkeeper.cli.output import (
     percent,
     table,
 )
+from wattkeeper.cli.rows import idle_part
 
 _COMPONENTS = ("gpu", "cpu", "dram", "host")
-_COLUMNS = ("key", "kind", "jobs", "energy_uj", "energy_kwh", "gpu_seconds")
+_COLUMNS = (
+    "key",
+    "kind",
+    "jobs",
+    "energy_uj",
+    "energy_kwh",
+    "allocated_idle_uj",
+    "allocated_idle_kwh",
+    "gpu_seconds",
+    "allocated_idle_gpu_seconds",
+)
 
 
 class Report(Command):
-    """Report energy by user, account, partition, name, node or array, over any time.
+    """Report energy by user, account, partition, QOS, label, node and the like, over any time.
 
     What belongs to no job (idle, system, overhead, gap) has rows of its own, so that
-    the rows add up to what the meters counted.
+    the rows add up to what the meters counted. `idle` is the part of a group's energy,
+    and of its GPU hours, in which GPUs were allocated while nothing ran on them.
+
+    `--by`: user, account, partition, qos, namespace, owner, name, array, node,
+    or label:KEY (Slurm: label:wckey, label:comment; Kubernetes: the labels of pods
+    that the aggregator's `kubernetes.labels` names).
 
     Examples:
       wattkeeper report --by account --since -30d
       wattkeeper report --by user --since 2026-10-01 --until 2026-11-01 --format csv
       wattkeeper report --by node --since -24h
+      wattkeeper report --by owner --since -7d        Deployment/web, RayJob/tune, …
+      wattkeeper report --by label:team --since -30d
     """
 
-    by: str = Field("account", description="user, account, partition, name, node, array, …")
+    by: str = Field("account", description="user, account, partition, qos, owner, label:KEY, …")
     since: str = Field("-7d", description="from: 2026-11-01, -30d; whole slots")
     until: str | None = Field(None, description="to, the same way; now")
     url: str | None = Field(None, description="the aggregator, http://HOST:9746")
@@ -74,13 +92,15 @@ def _print(answer: Mapping[str, Any]) -> None:
             str(row["jobs"]) if row["kind"] == "group" else "",
             energy(row["energy_uj"]),
             percent(int(row["energy_uj"]) / whole) if whole else "-",
+            percent(idle_part(row)) if row["kind"] == "group" else "",
             f"{row['gpu_seconds'] / 3600:,.1f}",
+            f"{row['allocated_idle_gpu_seconds'] / 3600:,.1f}",
             *(energy(row["energy_by_component_uj"].get(part)) for part in _COMPONENTS),
         ]
         for row in answer["rows"]
     ]
-    rows.append(["total", "", energy(whole)] + [""] * (2 + len(_COMPONENTS)))
-    headers = [answer["by"], "jobs", "energy", "share", "GPU h", *_COMPONENTS]
+    rows.append(["total", "", energy(whole)] + [""] * (4 + len(_COMPONENTS)))
+    headers = [answer["by"], "jobs", "energy", "share", "idle", "GPU h", "idle h", *_COMPONENTS]
     out = console()
     out.print(f"{instant(answer['since'])} to {instant(answer['until'])}")
     out.print(table(headers, rows))

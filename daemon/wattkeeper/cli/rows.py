@@ -5,7 +5,21 @@ from datetime import datetime
 from typing import Any
 
 _PLAIN = ("cluster", "job_id", "manager", "user", "account", "partition", "name", "state")
-_FIGURES = ("mean_watts", "peak_watts", "gpu_seconds", "coverage", "as_of")
+_FIGURES = (
+    "mean_watts",
+    "peak_watts",
+    "gpu_seconds",
+    "allocated_idle_gpu_seconds",
+    "coverage",
+    "as_of",
+    "final",
+    "run",
+    "runs",
+    "namespace",
+    "owner_kind",
+    "owner_name",
+    "array",
+)
 _COMPONENTS = ("gpu", "cpu", "dram")
 JOB_COLUMNS = (
     *_PLAIN,
@@ -16,6 +30,7 @@ JOB_COLUMNS = (
     "energy_kwh",
     *(f"{component}_uj" for component in _COMPONENTS),
     "allocated_idle_uj",
+    "allocated_idle_kwh",
     *_FIGURES,
 )
 
@@ -26,6 +41,12 @@ def flat_job(job: Mapping[str, Any]) -> dict[str, Any]:
     for component in _COMPONENTS:
         row[f"{component}_uj"] = job["energy_by_component_uj"].get(component)
     return row
+
+
+def idle_part(row: Mapping[str, Any]) -> float | None:
+    """Return the part of the energy that was allocated but idle, None where there is none."""
+    whole = int(row["energy_uj"])
+    return int(row["allocated_idle_uj"]) / whole if whole else None
 
 
 def seconds_between(start: str | None, end: str | None) -> float | None:

@@ -11,6 +11,7 @@ from wattkeeper.ledger.queries.energy import (
     batched,
     coverage,
     energies,
+    final,
     lives,
     peak_mw,
 )
@@ -26,7 +27,8 @@ class Job:
     runs. `peak_watts` is the greatest sum over its meters, of the highest window in a slot.
     `gpu_seconds` is time held, by GPU. `allocated_idle_uj` and `allocated_idle_gpu_seconds` are
     the parts of both in which its meters were allocated to it while nothing of it ran. `coverage`
-    is the metered part of its meters' time. `as_of_ms`: up to when its holders were seen.
+    is the metered part of its meters' time. `as_of_ms`: up to when its holders were seen. `final`:
+    it has ended, its nodes delivered all of it, and all of it is settled for good.
     """
 
     cluster: str
@@ -58,6 +60,7 @@ class Job:
     allocated_idle_gpu_seconds: float
     coverage: float | None
     as_of_ms: int | None
+    final: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +95,14 @@ def job(ledger: Ledger, cluster: str, key: str, run: int | None = None) -> Job |
             run=(number, len(found)),
             peak_mw=peak_mw(connection, life.id),
             coverage=coverage(connection, ledger.slot_ms, life),
+            final=final(connection, life),
         )
 
 
 def jobs(ledger: Ledger, which: JobFilter) -> list[Job]:
     """Return the jobs that match, the newest first.
 
-    `peak_watts` and `coverage` are answered for single jobs only and are None here.
+    `peak_watts`, `coverage` and `final` are answered for single jobs only and are None here.
     """
     with ledger.reading() as connection:
         found = lives(connection, _where(which), which.since_ms)
@@ -122,6 +126,7 @@ def _job(
     run: tuple[int, int],
     peak_mw: int | None = None,
     coverage: float | None = None,
+    final: bool | None = None,
 ) -> Job:
     until = life.end_ms if life.end_ms is not None else life.seen_ms
     elapsed = (until - life.start_ms) / 1000 if until and life.start_ms is not None else 0
@@ -155,6 +160,7 @@ def _job(
         allocated_idle_gpu_seconds=energy.idle_gpu_ms / 1000,
         coverage=coverage,
         as_of_ms=life.seen_ms,
+        final=final,
     )
 
 

@@ -45,9 +45,9 @@ def records(file: str, kind: type[T]) -> list[T]:
     return list(Records((body[at : at + 7919] for at in range(0, len(body), 7919)), kind))
 
 
-def readable(read: Callable[[T], tuple[R, int | None] | None], found: list[T]) -> list[R]:
+def readable(read: Callable[[T], R | None], found: list[T]) -> list[R]:
     """Return what is kept of records."""
-    return [kept[0] for kept in map(read, found) if kept is not None]
+    return [kept for kept in map(read, found) if kept is not None]
 
 
 def jobs(file: str, *, now_ms: int = NOW_MS, since_ms: int = 0) -> list[WorkloadInfo]:

@@ -39,8 +39,8 @@ class Cluster:
         if request.what in self.broken:
             raise OSError(self.broken[request.what])
         if request.what == "ended":
-            return Answer(list(self.books), [None] * len(self.books)), DONE
-        return Answer(list(self.running), [0] * len(self.running), list(self.nodes)), self.done
+            return Answer(list(self.books)), DONE
+        return Answer(list(self.running), list(self.nodes)), self.done
 
     def sweeps(self) -> list[Request]:
         """Return the questions to the accounts."""
@@ -187,6 +187,10 @@ async def test_what_is_not_known(cluster: Cluster, caplog: pytest.LogCaptureFixt
             "slurm jobs: 2 jobs could not be read, the first because: a job without job_id"] == [
         record.getMessage() for record in caplog.records
     ]  # fmt: skip
+    assert found.complete_ms is None
+    cluster.done = Done("demo", "", 0, "job 7: gres_detail …", unsure=True, no_nodes="")
+    found = await slurm.ask(0)
+    assert (found.granted_ms, found.complete_ms) == (None, START_MS)
     cluster.done = DONE
     assert (await slurm.ask(0)).granted_ms == START_MS
 

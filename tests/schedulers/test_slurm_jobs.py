@@ -148,7 +148,8 @@ def test_times_and_states() -> None:
 
 def test_a_requeued_job() -> None:
     """Its second run has a start of its own, and its own SLUID where there are any."""
-    assert by_name("22.05/squeue.json")["requeued"][0].start_ms == 1_795_427_185_000
+    (run,) = by_name("22.05/squeue.json")["requeued"]
+    assert (run.run, run.other_id, run.start_ms) == ("1", "", 1_795_427_185_000)
     (run,) = by_name("26.05/squeue.json")["requeued"]
     assert (run.run, run.other_id) == ("s1G5M83WF8F600", "s1G5M83WF8F600")
 
@@ -187,8 +188,7 @@ RUNNING = {
 
 def read(reader: JobReader | None = None, **fields: object) -> WorkloadInfo | None:
     """Return what is kept of a running job with some fields changed."""
-    found = (reader or JobReader("c", NOW_MS, 0)).read(JobRecord(**(RUNNING | fields)))
-    return None if found is None else found[0]
+    return (reader or JobReader("c", NOW_MS, 0)).read(JobRecord(**(RUNNING | fields)))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from wattkeeper.schedulers.base import WorkloadInfo
 from wattkeeper.schedulers.slurm_memory import Memory
 
 MINUTE_MS = 60_000
-RUN = WorkloadInfo("c", "slurm", "7", "7", name='a "b"', state="RUNNING", start_ms=MINUTE_MS)
+RUN = WorkloadInfo(
+    "c", "slurm", "7", "7", run="0", name='a "b"', state="RUNNING", start_ms=MINUTE_MS
+)
 
 
 def ended(run: WorkloadInfo, end_ms: int, state: str = "COMPLETED") -> WorkloadInfo:
@@ -22,9 +24,9 @@ def memory() -> Memory:
     return Memory("c", "slurm")
 
 
-def live(memory: Memory, at_ms: int, *runs: WorkloadInfo, restart: int = 0) -> list[WorkloadInfo]:
+def live(memory: Memory, at_ms: int, *runs: WorkloadInfo) -> list[WorkloadInfo]:
     """Let slurmctld answer."""
-    return memory.live(runs, [restart] * len(runs), at_ms)
+    return memory.live(runs, at_ms)
 
 
 def test_what_goes_on_is_told_each_time(memory: Memory) -> None:
@@ -57,10 +59,10 @@ def test_a_run_that_vanished(memory: Memory) -> None:
 def test_a_requeued_run(memory: Memory) -> None:
     """The id runs again: the former run is missing, whatever their starts."""
     live(memory, 2 * MINUTE_MS, RUN)
-    again = replace(RUN, start_ms=3 * MINUTE_MS)
-    assert [again] == live(memory, 4 * MINUTE_MS, again, restart=1)
+    again = replace(RUN, run="1", start_ms=3 * MINUTE_MS)
+    assert [again] == live(memory, 4 * MINUTE_MS, again)
     assert memory.missed_since_ms == 2 * MINUTE_MS
-    former = ended(RUN, 2 * MINUTE_MS + 1_000, "REQUEUED")
+    former = replace(ended(RUN, 2 * MINUTE_MS + 1_000, "REQUEUED"), run="")
     later = ended(again, 9 * MINUTE_MS)
     told = memory.accounts([later, former])
     assert [later, replace(former, name='a "b"')] == told
@@ -101,7 +103,9 @@ def test_given_up(memory: Memory) -> None:
     live(memory, 3 * MINUTE_MS)
     assert [] == list(memory.given_up(3 * MINUTE_MS, 3 * MINUTE_MS))
     (told,) = memory.given_up(5 * MINUTE_MS, 5 * MINUTE_MS)
-    expected = WorkloadInfo("c", "slurm", "7", "7", start_ms=MINUTE_MS, end_ms=2 * MINUTE_MS)
+    expected = WorkloadInfo(
+        "c", "slurm", "7", "7", run="0", start_ms=MINUTE_MS, end_ms=2 * MINUTE_MS
+    )
     assert expected == told
     assert memory.missed_since_ms is None
 

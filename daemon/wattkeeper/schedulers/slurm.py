@@ -96,7 +96,7 @@ class Slurm:
         self._slurm_cluster = done.slurm_cluster or self._slurm_cluster
         self._version = done.version
         # In a thread, like all that looks at every run: of 100,000 it takes a tenth of a second.
-        told = await asyncio.to_thread(self._memory.live, answer.runs, answer.restarts, asked_ms)
+        told = await asyncio.to_thread(self._memory.live, answer.runs, asked_ms)
         self._complain("nodes", done.no_nodes)
         flaw = f"{done.flawed} jobs could not be read, the first because: {done.flaw}"
         self._complain("jobs", (flaw if done.flawed else done.flaw) if done.unsure else "")
@@ -109,6 +109,7 @@ class Slurm:
             workloads=told,
             # Before the question was put: what it says was true then, and later.
             granted_ms=None if done.unsure else asked_ms,
+            complete_ms=None if done.flawed else asked_ms,
             nodes=None if done.no_nodes else answer.nodes,
         )
 

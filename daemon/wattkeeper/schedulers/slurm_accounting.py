@@ -7,7 +7,7 @@ import msgspec
 
 from wattkeeper.schedulers import slurm_states
 from wattkeeper.schedulers.base import WorkloadInfo
-from wattkeeper.schedulers.slurm_jobs import MANAGER, called, labels, nodes
+from wattkeeper.schedulers.slurm_jobs import MANAGER, called, labels, nodes, restarts
 from wattkeeper.schedulers.slurm_values import instant_ms, number, positive, text, words
 
 RESIZED = "RESIZING"
@@ -48,8 +48,8 @@ class AccountReader:
     slurm_cluster: str = ""
     _resized: dict[tuple[int, int], int] = field(default_factory=dict)
 
-    def read(self, record: AccountRecord) -> tuple[WorkloadInfo, int | None] | None:
-        """Return the run and its restarts; None if it goes on, never began, is not of this cluster.
+    def read(self, record: AccountRecord) -> WorkloadInfo | None:
+        """Return the run, None if it goes on, never began or is of another cluster.
 
         A job that was resized has a record for each size. They are one run, which is returned
         with the last size and the first beginning.
@@ -83,13 +83,13 @@ class AccountReader:
         # squeue and the node name the run by the first of them, whatever its size.
         sluid = text(record.original_sluid) or text(record.sluid)
         association = _table(record.association)
-        run = WorkloadInfo(
+        return WorkloadInfo(
             cluster=self.cluster,
             manager=MANAGER,
             raw_id=str(job_id),
             job_id=name,
             other_id=sluid,
-            run=sluid,
+            run=sluid or restarts(record.restart_cnt),
             user=text(record.user) or text(association.get("user")),
             account=text(record.account) or text(association.get("account")),
             partition=text(record.partition),
@@ -101,7 +101,6 @@ class AccountReader:
             nodes=given,
             labels=labels(record.qos, _word(record.wckey, "wckey"), _word(record.comment, "job")),
         )
-        return run, number(record.restart_cnt)
 
 
 def _table(value: object) -> dict[str, object]:

@@ -21,10 +21,9 @@ _STDERR = 4096
 
 @dataclass(slots=True)
 class Answer:
-    """What was streamed back: runs, how often each was restarted, nodes, and the last word."""
+    """What was streamed back."""
 
     runs: list[WorkloadInfo] = field(default_factory=list)
-    restarts: list[int | None] = field(default_factory=list)
     nodes: list[NodeInfo] = field(default_factory=list)
 
 
@@ -68,9 +67,8 @@ async def _exchange(process: asyncio.subprocess.Process, request: Request) -> tu
     answer = Answer()
     while True:
         match await _frame(process.stdout):
-            case Workloads(runs, restarts):
+            case Workloads(runs):
                 answer.runs += runs
-                answer.restarts += restarts
             case Nodes(nodes):
                 answer.nodes += nodes
             case Failed(message):

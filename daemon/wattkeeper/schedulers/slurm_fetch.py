@@ -144,18 +144,15 @@ def _ended(request: Request, way: _Way) -> Iterator[Frame]:
     )
 
 
-def _batches(runs: Iterable[tuple[WorkloadInfo, int | None] | None]) -> Iterator[Workloads]:
-    batch = Workloads([], [])
-    for found in runs:
-        if found is None:
-            continue
-        batch.runs.append(found[0])
-        batch.restarts.append(found[1])
-        if len(batch.runs) == BATCH:
-            yield batch
-            batch = Workloads([], [])
-    if batch.runs:
-        yield batch
+def _batches(runs: Iterable[WorkloadInfo | None]) -> Iterator[Workloads]:
+    batch: list[WorkloadInfo] = []
+    for run in filter(None, runs):
+        batch.append(run)
+        if len(batch) == BATCH:
+            yield Workloads(batch)
+            batch = []
+    if batch:
+        yield Workloads(batch)
 
 
 def _check(envelope: dict[str, Any], hint: str = _CONTROLLER) -> None:

@@ -63,8 +63,8 @@ class JobReader:
     slurm_cluster: str = ""
     doubt: str = field(default="", init=False)
 
-    def read(self, record: JobRecord) -> tuple[WorkloadInfo, int | None] | None:
-        """Return the run and its restarts, None if it never ran or ended too long ago.
+    def read(self, record: JobRecord) -> WorkloadInfo | None:
+        """Return the run, None if the job never ran or ended too long ago.
 
         Raises:
             ValueError: the record cannot be read.
@@ -93,13 +93,13 @@ class JobReader:
             number(record.het_job_offset),
         )
         sluid = _sluid(record.step_id)
-        run = WorkloadInfo(
+        return WorkloadInfo(
             cluster=self.cluster,
             manager=MANAGER,
             raw_id=str(job_id),
             job_id=name,
             other_id=sluid,
-            run=sluid,
+            run=sluid or restarts(record.restart_cnt),
             user=_user(record),
             account=text(record.account),
             partition=text(record.partition),
@@ -113,7 +113,6 @@ class JobReader:
             gpus=self._gpus(given, record) if life is Life.RUNNING else (),
             labels=labels(record.qos, record.wckey, record.comment),
         )
-        return run, number(record.restart_cnt)
 
     def _guess(self, start_ms: int | None, end_ms: int | None) -> Life:
         """Tell by its times where a run of a state that we do not know stands."""
@@ -157,6 +156,12 @@ def called(
     if het is not None:
         return f"{het}+{offset or 0}", ""
     return str(job_id), ""
+
+
+def restarts(count: object) -> str:
+    """Return what tells two runs of one id apart where there are no SLUIDs."""
+    found = number(count)
+    return "" if found is None else str(found)
 
 
 def _sluid(step_id: object) -> str:

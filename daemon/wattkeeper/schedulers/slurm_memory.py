@@ -14,9 +14,9 @@ _KEEP_MS = 300_000
 
 
 class _Seen(NamedTuple):
-    """A run that went on: its life (SLUID, else restarts), and what names it."""
+    """A run that went on: which one of its id (SLUID, else restarts), and what names it."""
 
-    life: str
+    run: str
     start_ms: int | None
     job_id: str
     sluid: str
@@ -47,9 +47,7 @@ class Memory:
         """When the first of the missing was last seen, None if none is missing."""
         return min((each.last_ms for own in self._missing.values() for each in own), default=None)
 
-    def live(
-        self, runs: Iterable[WorkloadInfo], restarts: Iterable[int | None], asked_ms: int
-    ) -> list[WorkloadInfo]:
+    def live(self, runs: Iterable[WorkloadInfo], asked_ms: int) -> list[WorkloadInfo]:
         """Take slurmctld's answer of `asked_ms`; return what is to be told of it.
 
         Those are all that go on, and those that ended or changed their word since they were told.
@@ -57,20 +55,19 @@ class Memory:
         told = []
         running: dict[str, _Seen] = {}
         ended = set()
-        for run, restart in zip(runs, restarts, strict=True):
-            life = run.run or str(restart or 0)
+        for run in runs:
             if run.end_ms is None:
-                running[run.raw_id] = _Seen(life, run.start_ms, run.job_id, run.other_id)
+                running[run.raw_id] = _Seen(run.run, run.start_ms, run.job_id, run.other_id)
                 told.append(run)
             else:
-                ended.add((run.raw_id, life))
+                ended.add((run.raw_id, run.run))
                 if self._tell(run, run.end_ms):
                     told.append(run)
         for raw_id, seen in self._running.items():
             now = running.get(raw_id)
-            if (now is None or now.life != seen.life) and (raw_id, seen.life) not in ended:
+            if (now is None or now.run != seen.run) and (raw_id, seen.run) not in ended:
                 self._missing.setdefault(raw_id, []).append(_Missing(raw_id, seen, self._last_ms))
-        self._keep(lambda each: (each.raw_id, each.seen.life) not in ended and _gone(running, each))
+        self._keep(lambda each: (each.raw_id, each.seen.run) not in ended and _gone(running, each))
         self._running = running
         self._last_ms = asked_ms
         return told
@@ -138,7 +135,7 @@ class Memory:
             raw_id=missing.raw_id,
             job_id=seen.job_id,
             other_id=seen.sluid,
-            run=seen.sluid,
+            run=seen.run,
             start_ms=seen.start_ms,
             end_ms=max(missing.last_ms, seen.start_ms or 0),
         )
@@ -147,17 +144,19 @@ class Memory:
 def _gone(running: dict[str, _Seen], missing: _Missing) -> bool:
     """Tell whether a run that was missing is still not there: an answer may have had a gap."""
     seen = running.get(missing.raw_id)
-    return seen is None or seen.life != missing.seen.life
+    return seen is None or seen.run != missing.seen.run
 
 
 def _same(missing: _Missing, run: WorkloadInfo) -> bool:
     """Tell whether a run of the accounts is one that vanished.
 
-    Only newer accounts know the SLUID; and a start may have moved while the nodes booted. But it
-    ended after it was last seen, and began before.
+    Only newer accounts know the SLUID or the restarts; and a start may have moved while the nodes
+    booted. But it ended after it was last seen, and began before.
     """
     if missing.seen.sluid and run.other_id:
         return missing.seen.sluid == run.other_id
+    if run.run.isdecimal() and missing.seen.run.isdecimal() and run.run != missing.seen.run:
+        return False
     began = run.start_ms is None or run.start_ms <= missing.last_ms
     return began and run.end_ms is not None and run.end_ms >= missing.last_ms - _LAG_MS
 

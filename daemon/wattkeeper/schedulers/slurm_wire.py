@@ -41,10 +41,9 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Workloads(msgspec.Struct, frozen=True, tag=True, array_like=True):
-    """A batch of runs, and how often each was restarted before (None where Slurm is silent)."""
+    """A batch of runs."""
 
     runs: list[WorkloadInfo]
-    restarts: list[int | None]
 
 
 class Nodes(msgspec.Struct, frozen=True, tag=True, array_like=True):

@@ -115,6 +115,14 @@ def test_a_static_pod_goes_by_its_id_on_the_node() -> None:
     assert infos[-1].end_ms is None
 
 
+def test_nobody_passes_for_anothers_pod() -> None:
+    """An annotation that names an ordinary pod's UID is not believed."""
+    victim = PodMaker("victim")
+    pod = PodMaker("p", annotations={"kubernetes.io/config.mirror": victim.uid})
+    info = workload(_pod(pod.running()), Naming("c"))
+    assert (pod.uid, pod.uid, "") == (info.raw_id, info.run, info.other_id)
+
+
 def test_words_of_a_pod() -> None:
     """User and account by label or annotation, in the order of the settings; chosen labels only."""
     naming = Naming("c", user=("a/user", "b/user"), account=("team",), labels=("stage", "absent"))

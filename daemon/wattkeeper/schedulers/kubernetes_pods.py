@@ -1,5 +1,6 @@
 """Pods as workloads: what is read of each, and when it ended."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ _NODE_SETS = frozenset(("slinky.slurm.net", "sunk.coreweave.com"))
 """Groups whose NodeSets make pods with a slurmd inside."""
 _SLINKY_HOSTNAME = "nodeset.slinky.slurm.net/pod-hostname"
 _SLINKY_JOB = "scheduler.slinky.slurm.net/slurm-jobid"
+_DIGEST = re.compile("[0-9a-f]{32}")
 _READY = frozenset(("Ready", "ContainersReady"))
 
 
@@ -37,6 +39,16 @@ class Naming:
     labels: tuple[str, ...] = ()
 
 
+def _uid_on_node(pod: Pod) -> str:
+    """Return the UID in cgroup paths: a static pod's image at the API has one of its own.
+
+    Anybody may annotate a pod, but a digest without dashes is no UID that the API ever gave, so
+    nobody can pass for another's pod.
+    """
+    digest = (pod.metadata.annotations or {}).get(MIRROR, "")
+    return digest if _DIGEST.fullmatch(digest) else pod.metadata.uid
+
+
 def placed(pod: Pod) -> bool:
     """Tell whether it was given a node: before, it can hold nothing."""
     return bool(pod.spec.node_name)
@@ -51,8 +63,7 @@ def workload(pod: Pod, naming: Naming) -> WorkloadInfo:
     """Return what the pod itself tells; owner, array and queue come from `resolve`."""
     meta = pod.metadata
     words = {**(meta.annotations or {}), **(meta.labels or {})}
-    # A static pod's image at the API has another UID than the pod on the node.
-    on_node = (meta.annotations or {}).get(MIRROR, meta.uid)
+    on_node = _uid_on_node(pod)
     return WorkloadInfo(
         cluster=naming.cluster,
         manager=MANAGER,

@@ -112,6 +112,9 @@ async def test_a_claim_counts_from_birth_to_death(node: Node) -> None:
     assert (HolderEdge(key, False, died_ns, ("gpu/GPU-0",)),) == node.environ.fresh()
     assert {} == node.held()
     assert [False] == [found.started for found in node.environ.edges(died_ns - 1)]
+    assert [key] == list(node.environ.infos())  # its last joules are booked after this look
+    await node.look()
+    assert {} == node.environ.infos()
     await node.close()
 
 

@@ -28,7 +28,10 @@ _FIX_DENIED = "give the agent CAP_SYS_PTRACE, or let prolog and epilog mark jobs
 
 @dataclass(slots=True)
 class _Job:
-    """What is known of a job. `due_ns`: when its tasks are looked at again, in boot time."""
+    """What is known of a job. `due_ns`: when its tasks are looked at again, in boot time.
+
+    `understood`: the environment of a task of it has been read.
+    """
 
     life: Life
     first_ns: int
@@ -37,16 +40,12 @@ class _Job:
     meters: dict[str, Claim] = field(default_factory=dict)
     empty_ns: int | None = None
     retries: int = 0
+    understood: bool = False
 
     @property
     def gpus(self) -> set[int]:
         """Indices over all steps: a step may have fewer than the job."""
         return {index for step in self.steps.values() for index in step.gpus}
-
-    @property
-    def understood(self) -> bool:
-        """Whether a task of it has been read."""
-        return any(step.read for step in self.steps.values())
 
     @property
     def shared(self) -> bool:
@@ -87,6 +86,8 @@ class SlurmEnvironHolders:
         self._jobs: dict[HolderKey, _Job] = {}
         self._edges = EdgeLog()
         self._claims: dict[str, tuple[Claim, ...]] = {}
+        self._infos: dict[HolderKey, HolderInfo] = {}
+        self._findings: Sequence[Finding] = (Finding(self.name, State.OK, "no Slurm jobs here"),)
         self._timer: asyncio.TimerHandle | None = None
         self._retry: asyncio.Task[None] | None = None
         # A look runs in a thread, and a cancelled one goes on there.
@@ -96,7 +97,7 @@ class SlurmEnvironHolders:
         """Read the environments of tasks that are new; ask for another look if one is awaited."""
         lives = [life for life in self._lives() if life.key.manager == SLURM]
         self._edges.begin()
-        if lives or self._jobs:
+        if lives or self._jobs or self._infos:
             await asyncio.to_thread(self._look, lives)
             self._ask_again()
 
@@ -105,12 +106,8 @@ class SlurmEnvironHolders:
         return self._claims
 
     def infos(self) -> Mapping[HolderKey, HolderInfo]:
-        """Return the jobs that hold a GPU, with what their cgroup's name tells."""
-        return {
-            key: HolderInfo(key.manager, key.raw_id, key.birth_ms, _label(key.raw_id))
-            for key, job in list(self._jobs.items())
-            if job.meters
-        }
+        """Return the jobs that hold a GPU, and those that the last look found ended."""
+        return self._infos
 
     def edges(self, since_boot_ns: int) -> Sequence[HolderEdge]:
         """Return holds that began with their cgroup or ended with it since an instant."""
@@ -122,25 +119,7 @@ class SlurmEnvironHolders:
 
     def findings(self) -> Sequence[Finding]:
         """Return what was understood, and what was not."""
-        jobs = list(self._jobs.values())
-        holding = sum(bool(job.meters) for job in jobs)
-        if self._tasks is not None and self._tasks.denied:
-            detail = "the environments of jobs' tasks cannot be read"
-            return [Finding(self.name, State.DENIED, detail, _FIX_DENIED)]
-        found = [Finding(self.name, State.OK, f"{holding} of {len(jobs)} Slurm jobs name GPUs")]
-        known = self._devices()
-        strange = sorted({index for job in jobs for index in job.gpus} - known.keys())
-        if known and strange:
-            detail = f"tasks name GPU indices that fit no meter: {', '.join(map(str, strange))}"
-            fix = "compare gres.conf with the GPUs that doctor lists"
-            found.append(Finding("environ/gpus", State.FAILING, detail, fix))
-        flaws = [(job, step.flaw) for job in jobs for step in job.steps.values() if step.flaw]
-        if flaws:
-            job, flaw = flaws[0]
-            detail = f"job {job.life.key.raw_id}: {flaw}; {len(flaws)} steps like it"
-            fix = "its user has set it: nothing is believed of it"
-            found.append(Finding("environ/values", State.FAILING, detail, fix))
-        return found
+        return self._findings
 
     async def close(self) -> None:
         """Ask for no further look."""
@@ -167,13 +146,16 @@ class SlurmEnvironHolders:
                     self._read(job, self._tasks, now_ns)
                 self._hold(job, known, now_ns)
             self._claim()
+            self._findings = self._find(known)
 
     def _read(self, job: _Job, tasks: Tasks, now_ns: int) -> None:
         fresh = False
         for folder in job.life.folders:
             for place in steps(folder):
                 fresh |= place.name not in job.steps
-                tasks.read(place, job.steps.setdefault(place.name, Step()))
+                step = job.steps.setdefault(place.name, Step())
+                tasks.read(place, step)
+                job.understood = job.understood or bool(step.read)
         if fresh:
             job.first_ns = now_ns
         young = now_ns - job.first_ns < _YOUNG_NS
@@ -205,11 +187,39 @@ class SlurmEnvironHolders:
         job.meters = {}
 
     def _claim(self) -> None:
+        holding = [key for key, job in self._jobs.items() if job.meters]
+        # Of those that have just ended the last joules are booked after this look.
+        ended = [edge.key for edge in self._edges.fresh if not edge.started]
+        self._infos = {
+            key: HolderInfo(key.manager, key.raw_id, key.birth_ms, _label(key.raw_id))
+            for key in (*ended, *holding)
+        }
         by_meter: dict[str, list[Claim]] = {}
         for job in self._jobs.values():
             for meter, claim in job.meters.items():
                 by_meter.setdefault(meter, []).append(claim)
         self._claims = {meter: tuple(claims) for meter, claims in by_meter.items()}
+
+    def _find(self, known: Devices) -> list[Finding]:
+        if self._tasks is not None and self._tasks.denied:
+            detail = "the environments of jobs' tasks cannot be read"
+            return [Finding(self.name, State.DENIED, detail, _FIX_DENIED)]
+        jobs = self._jobs.values()
+        holding = sum(bool(job.meters) for job in jobs)
+        detail = f"{holding} of {len(jobs)} Slurm jobs name GPUs"
+        found = [Finding(self.name, State.OK, detail)]
+        strange = sorted({index for job in jobs for index in job.gpus} - known.keys())
+        if known and strange:
+            detail = f"tasks name GPU indices that fit no meter: {', '.join(map(str, strange))}"
+            fix = "compare gres.conf with the GPUs that doctor lists"
+            found.append(Finding("environ/gpus", State.FAILING, detail, fix))
+        flaws = [(job, step.flaw) for job in jobs for step in job.steps.values() if step.flaw]
+        if flaws:
+            job, flaw = flaws[0]
+            detail = f"job {job.life.key.raw_id}: {flaw}; {len(flaws)} steps like it"
+            fix = "its user has set it: nothing is believed of it"
+            found.append(Finding("environ/values", State.FAILING, detail, fix))
+        return found
 
     def _ask_again(self) -> None:
         """Read the tasks of young jobs again soon, without a sample that would book meanwhile."""

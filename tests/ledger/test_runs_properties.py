@@ -15,7 +15,7 @@ from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.queries.job import job
 from wattkeeper.ledger.queries.report import report
 from wattkeeper.ledger.store import Ledger
-from wattkeeper.ledger.workloads import record_knowledge
+from wattkeeper.ledger.workloads import erase_identity, record_knowledge
 from wattkeeper.model.grid import DAY_MS
 from wattkeeper.model.holder import HolderInfo
 from wattkeeper.model.window import Share, Window
@@ -67,6 +67,22 @@ class Node:
     meter: Meter
     uj: dict[int, int] = field(default_factory=dict)
     sent: int = 0
+
+    @classmethod
+    def of(
+        cls, number: int, runs: Sequence[TrueRun], told: Told, skew: int, prologs: Sequence[int]
+    ) -> "Node":
+        """Return a node that saw its part of the runs, by its own clock."""
+        journal = Journal(name=f"journal-{number}", node=f"n{number}")
+        node = cls(journal, Meter(journal, name=f"gpu/GPU-{number}"))
+        lives: list[tuple[int, int, int]] = []
+        for index, run in enumerate(runs):
+            if number in run.nodes:
+                birth = run.start_ms + prologs[index] + skew
+                journal.holders[16 + len(lives)] = holder(run, told, birth)
+                lives.append((index, birth, run.end_ms + skew))
+        node.write(lives)
+        return node
 
     def write(self, lives: Sequence[tuple[int, int, int]]) -> None:
         """Write windows up to the end of the last run; `lives`: run, birth, end on its clock."""
@@ -124,6 +140,7 @@ STEPS = st.lists(
         st.tuples(st.just("ask"), st.integers(0, 30_000), st.just(0)),
         st.tuples(st.just("far"), st.just(0), st.just(0)),
         st.tuples(st.just("commit"), st.just(0), st.just(0)),
+        st.tuples(st.just("erase"), st.just(0), st.just(0)),
     ),
     max_size=25,
 )
@@ -157,7 +174,7 @@ def holder(run: TrueRun, told: Told, birth_ms: int) -> HolderInfo:
     return HolderInfo("slurm", run.sluid if by_sluid else ID, birth_ms, labels)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     RUNS,
     TOLD,
@@ -176,34 +193,30 @@ def test_every_holder_is_found_under_its_own_run(
 ) -> None:
     """Late windows, late names, requeues at once, a number given again: one run stays one."""
     runs = truth(drawn)
-    nodes = []
-    for number, skew in enumerate(skews):
-        journal = Journal(name=f"journal-{number}", node=f"n{number}")
-        node = Node(journal, Meter(journal, name=f"gpu/GPU-{number}"))
-        lives: list[tuple[int, int, int]] = []
-        for index, run in enumerate(runs):
-            if number in run.nodes:
-                birth = run.start_ms + prologs[index] + skew
-                journal.holders[16 + len(lives)] = holder(run, told, birth)
-                lives.append((index, birth, run.end_ms + skew))
-        node.write(lives)
-        nodes.append(node)
+    nodes = [Node.of(number, runs, told, skew, prologs) for number, skew in enumerate(skews)]
     ledger = empty(LEDGER)
     intake = Intake(ledger)
     now_ms = runs[-1].end_ms + DAY_MS
     at_ms = T0
+    named: set[str] = set()
+    erased: set[str] = set()
 
     def ask() -> None:
-        known = [run.info(at_ms, told) for run in runs if run.start_ms <= at_ms]
-        running = [info for info in known if info.end_ms is None]
-        granted = at_ms if complete else None
-        record_knowledge(ledger, "slurm", Knowledge(known if at_ms % 2 else running, granted))
+        known = [run for run in runs if run.start_ms <= at_ms]
+        if at_ms % 2 == 0:
+            known = [run for run in known if at_ms < run.end_ms]
+        named.update(run.sluid for run in known)
+        infos = [run.info(at_ms, told) for run in known]
+        record_knowledge(ledger, "slurm", Knowledge(infos, at_ms if complete else None))
 
     for kind, a, b in steps:
         if kind == "send":
             nodes[a].send(intake, b, now_ms)
         elif kind == "commit":
             intake.commit_sync()
+        elif kind == "erase":
+            erase_identity(ledger, "ada")
+            erased |= named
         else:
             at_ms += 31 * DAY_MS if kind == "far" else a
             ask()
@@ -220,6 +233,8 @@ def test_every_holder_is_found_under_its_own_run(
         used = sum(node.uj.get(number, 0) for node in nodes)
         assert (found.runs, found.energy_uj) == (len(runs), used)
         assert (found.start_ms, found.end_ms) == (run.start_ms, run.end_ms)
+        assert found.user in {True: [""], False: ["", "ada"]}[run.sluid in erased]
+        assert found.user or erased
         assert found.nodes == [f"n{node}" for node in run.nodes]
     with ledger.reading() as connection:
         identities = connection.scalar(sa.select(sa.func.count()).select_from(schema.identity))

@@ -45,7 +45,7 @@ def since_granted(stays: Iterable[Stay], starts_ns: Mapping[int, Sequence[int]])
     widened = []
     for stay in stays:
         granted = [at for at in starts_ns[stay.job] if at <= stay.start.not_after_ns]
-        first = min(stay.start.not_before_ns, max(granted))
+        first = min(stay.start.not_before_ns, max(granted, default=stay.start.not_before_ns))
         widened.append(replace(stay, start=replace(stay.start, not_before_ns=first)))
     return widened
 

@@ -15,6 +15,11 @@ ARRAY = 20
 _OVER = frozenset({"COMPLETED", "CANCELLED", "FAILED"})
 
 
+def _twice(watts: int) -> str:
+    """Return the work of a job that would not end soon, but for its second run."""
+    return f"work {watts} $((SLURM_RESTART_COUNT ? 4 : 60))"
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A job, array or task of one: what people call it, and Slurm's own number of it."""
@@ -65,7 +70,7 @@ class Story:
         self._submit("idle", "bob", "-w", "n3", "--gpus=1", work="sleep 5")
         self._submit("short", "bob", "-w", "n3", "--gpus=1", work="work 500 2")
         self._submit("cancelled", "eve", "-w", "n3", "--gpus=1", work="work 300 600")
-        self._submit("requeued", "bob", "-w", "n3", "--gpus=1", "--requeue", work="work 350 5")
+        self._submit("requeued", "bob", "-w", "n3", "--gpus=1", "--requeue", work=_twice(350))
         bare = ("-p", "bare")
         self._submit("bare", "ada", *bare, "--gpus=2", work="work 300 8")
         self._submit("bare_step", "bob", *bare, "--gpus=1", work="srun work 200 8")
@@ -81,7 +86,7 @@ class Story:
         two_nodes = ("-N2", "-w", "n1,n2", "--gpus-per-node=2", "--ntasks-per-node=1")
         self._submit("two_nodes", "ada", *two_nodes, work="srun work 350 5")
         # slurmd knows a job for two minutes and lets its second run begin without a prolog.
-        self._submit("requeued_here", "bob", "-w", "n3", "--gpus=1", "--requeue", work="work 300 4")
+        self._submit("requeued_here", "bob", "-w", "n3", "--gpus=1", "--requeue", work=_twice(300))
         self._submit("array", "eve", f"--array=0-{ARRAY - 1}", "--gpus=1", work="work 200 2")
         self._await_held(2.0, "requeued_here")
         self._requeue("requeued_here")
@@ -127,7 +132,10 @@ class Story:
         return starts
 
     def _requeue(self, name: str) -> str:
+        """Requeue a job once slurmdbd has heard of it; sooner, it forgets the run's start."""
         number = self.jobs[name].id
+        ask = ("sacct", "-nXP", "-j", number, "-o", "JobName,State")
+        until(f"{name} is on record", lambda: self.cluster.run(*ask) == f"{name}|RUNNING")
         self.cluster.run("scontrol", "requeue", number)
         return number
 

@@ -113,6 +113,19 @@ def test_both_name_a_run_alike() -> None:
         assert (run.run, run.end_ms, run.state) == (other.run, other.end_ms, other.state)
 
 
+def test_half_a_record() -> None:
+    """Of a run that was requeued at once: no start, no nodes, and a name that is none."""
+    fields = {"job_id": 5, "name": "allocation", "nodes": "None assigned"}
+    times = {"start": 0, "end": 1_795_427_000}
+    reader = AccountReader("c")
+    half = AccountRecord(**fields, time=times, state={"current": ["PENDING", "REQUEUED"]})
+    run = reader.read(half)
+    assert run is not None
+    assert (run.name, run.state, run.start_ms, run.nodes) == ("", "REQUEUED", None, ())
+    never = AccountRecord(**fields, time=times, state={"current": ["CANCELLED"]})
+    assert reader.read(never) is None
+
+
 def test_other_clusters() -> None:
     """Slurmdbd may keep the accounts of several: only ours, if we know its name."""
     assert accounts("22.05/sacct.json", "elsewhere") == []

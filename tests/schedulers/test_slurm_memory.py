@@ -9,7 +9,7 @@ from wattkeeper.schedulers.slurm_memory import Memory
 
 MINUTE_MS = 60_000
 RUN = WorkloadInfo(
-    "c", "slurm", "7", "7", run="0", name='a "b"', state="RUNNING", start_ms=MINUTE_MS
+    "c", "slurm", "7", "7", run="0", state="RUNNING", start_ms=MINUTE_MS, nodes=("n1",)
 )
 
 
@@ -43,17 +43,28 @@ def test_what_goes_on_is_told_each_time(memory: Memory) -> None:
 
 
 def test_a_run_that_vanished(memory: Memory) -> None:
-    """It is missing since it was last seen; the accounts tell its end, without the wrong name."""
+    """It is missing since it was last seen; the accounts tell its end, and nothing else."""
     live(memory, 2 * MINUTE_MS, RUN)
     assert [] == live(memory, 3 * MINUTE_MS)
     assert memory.missed_since_ms == 2 * MINUTE_MS
-    books = replace(
-        ended(RUN, 2 * MINUTE_MS + 5_000), name="a `b`", labels={"comment": "`", "q": ""}
+    books = replace(ended(RUN, 125_000), name="allocation", run="", start_ms=90_000)
+    expected = WorkloadInfo(
+        "c", "slurm", "7", "7", run="0", state="COMPLETED", start_ms=MINUTE_MS, end_ms=125_000
     )
-    told = memory.accounts([books])
-    assert [replace(books, name="", labels={"q": ""})] == told
+    assert [expected] == memory.accounts([books])  # name and start stand as they were told
     assert memory.missed_since_ms is None
     assert [] == memory.accounts([books])  # and again in the next sweep
+    assert [] == memory.accounts([replace(books, start_ms=MINUTE_MS)])
+
+
+def test_half_a_record(memory: Memory) -> None:
+    """A run that was requeued at once has neither start nor nodes in the accounts."""
+    live(memory, 2 * MINUTE_MS, RUN)
+    live(memory, 3 * MINUTE_MS)
+    half = replace(ended(RUN, 121_000, "REQUEUED"), start_ms=None, nodes=(), run="")
+    (told,) = memory.accounts([half])
+    assert (told.state, told.start_ms, told.end_ms) == ("REQUEUED", MINUTE_MS, 121_000)
+    assert [] == memory.accounts([half, replace(half, raw_id="8")])
 
 
 def test_a_requeued_run(memory: Memory) -> None:
@@ -64,8 +75,9 @@ def test_a_requeued_run(memory: Memory) -> None:
     assert memory.missed_since_ms == 2 * MINUTE_MS
     former = replace(ended(RUN, 2 * MINUTE_MS + 1_000, "REQUEUED"), run="")
     later = ended(again, 9 * MINUTE_MS)
-    told = memory.accounts([later, former])
-    assert [later, replace(former, name='a "b"')] == told
+    first, second = memory.accounts([later, former])
+    assert first == later
+    assert (second.run, second.state, second.end_ms) == ("0", "REQUEUED", former.end_ms)
     assert memory.missed_since_ms is None
 
 

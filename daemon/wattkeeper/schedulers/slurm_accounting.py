@@ -11,6 +11,9 @@ from wattkeeper.schedulers.slurm_jobs import MANAGER, called, labels, nodes, res
 from wattkeeper.schedulers.slurm_values import instant_ms, number, positive, text, words
 
 RESIZED = "RESIZING"
+REQUEUED = "REQUEUED"
+_NAMELESS = "allocation"
+"""What slurmdbd calls a job whose start it was never told of."""
 
 
 class AccountRecord(msgspec.Struct, frozen=True):
@@ -52,7 +55,8 @@ class AccountReader:
         """Return the run, None if it goes on, never began or is of another cluster.
 
         A job that was resized has a record for each size. They are one run, which is returned
-        with the last size and the first beginning.
+        with the last size and the first beginning. A run that was requeued soon after its start
+        may have a record without start and nodes.
 
         Raises:
             ValueError: the record cannot be read.
@@ -65,11 +69,13 @@ class AccountReader:
         start_ms, end_ms = instant_ms(time.get("start")), instant_ms(time.get("end"))
         own = not self.slurm_cluster or text(record.cluster) in ("", self.slurm_cluster)
         given = nodes(record.nodes)
-        if not own or start_ms is None or end_ms is None or not given:
-            return None
         state = slurm_states.ending(words(_table(record.state).get("current")))
-        start_ms = self._resized.pop((job_id, start_ms), start_ms)
-        if state == RESIZED:
+        is_whole = start_ms is not None and given
+        if not own or end_ms is None or not (is_whole or state == REQUEUED):
+            return None
+        if start_ms is not None:
+            start_ms = self._resized.pop((job_id, start_ms), start_ms)
+        if state == RESIZED and start_ms is not None:
             self._resized[job_id, end_ms] = start_ms
             return None
         array, het = _table(record.array), _table(record.het)
@@ -93,7 +99,7 @@ class AccountReader:
             user=text(record.user) or text(association.get("user")),
             account=text(record.account) or text(association.get("account")),
             partition=text(record.partition),
-            name=text(record.name),
+            name=text(record.name) if record.name != _NAMELESS else "",
             array=array_id,
             state=state,
             start_ms=start_ms,

@@ -1,10 +1,11 @@
 """What was told of Slurm's runs before: which went on, so that one that vanished is missed."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from wattkeeper.schedulers.base import WorkloadInfo
+from wattkeeper.schedulers.slurm_accounting import REQUEUED
 
 _LAG_MS = 120_000
 """slurmdbd knows of an end within seconds; slurmctld sends it in turn, later when it is busy."""
@@ -73,15 +74,23 @@ class Memory:
         return told
 
     def accounts(self, runs: Iterable[WorkloadInfo]) -> list[WorkloadInfo]:
-        """Take what slurmdbd says of runs that ended; return what is to be told of it."""
+        """Take what slurmdbd says of runs that ended; return what is to be told of it.
+
+        Of a run that slurmctld told before, its words and its start stand: slurmdbd writes a quote
+        as a backquote, and of a run that was requeued early it may have half a record only.
+        """
         told = []
         for run in runs:
             assert run.end_ms is not None
             missing = self._found(run)
-            if (run.raw_id, run.start_ms) in self._told:
-                continue  # by slurmctld, whose words are nearer to what the user wrote
+            known = (run.raw_id, run.start_ms) in self._told
+            if missing is not None:
+                ended = self._end(missing, run.end_ms, run.state)
+                self._tell(ended, run.end_ms)
+                told.append(ended)
+            elif not known and run.start_ms is not None and run.nodes:
+                told.append(run)
             self._tell(run, run.end_ms)
-            told.append(run if missing is None else _without_backquotes(run))
         return told
 
     def given_up(self, now_ms: int, accounts_ms: int | None) -> Iterator[WorkloadInfo]:
@@ -95,7 +104,8 @@ class Memory:
                 return False
             return now_ms - missing.last_ms < _GIVE_UP_MS
 
-        yield from map(self._end, self._keep(waits))
+        for missing in self._keep(waits):
+            yield self._end(missing, missing.last_ms)
 
     def forget(self, before_ms: int) -> None:
         """Forget ends that are too old to be told again."""
@@ -127,7 +137,7 @@ class Memory:
             self._missing.setdefault(missing.raw_id, []).append(missing)
         return [missing for missing in every if not wanted(missing)]
 
-    def _end(self, missing: _Missing) -> WorkloadInfo:
+    def _end(self, missing: _Missing, end_ms: int, state: str = "") -> WorkloadInfo:
         seen = missing.seen
         return WorkloadInfo(
             cluster=self._cluster,
@@ -137,7 +147,8 @@ class Memory:
             other_id=seen.sluid,
             run=seen.run,
             start_ms=seen.start_ms,
-            end_ms=max(missing.last_ms, seen.start_ms or 0),
+            state=state,
+            end_ms=max(end_ms, seen.start_ms or 0),
         )
 
 
@@ -157,14 +168,5 @@ def _same(missing: _Missing, run: WorkloadInfo) -> bool:
         return missing.seen.sluid == run.other_id
     if run.run.isdecimal() and missing.seen.run.isdecimal() and run.run != missing.seen.run:
         return False
-    began = run.start_ms is None or run.start_ms <= missing.last_ms
+    began = run.start_ms is None or run.state == REQUEUED or run.start_ms <= missing.last_ms
     return began and run.end_ms is not None and run.end_ms >= missing.last_ms - _LAG_MS
-
-
-def _without_backquotes(run: WorkloadInfo) -> WorkloadInfo:
-    """Leave out names in which slurmdbd may have written a backquote for a quote.
-
-    What slurmctld said of them while the run was on is what the user wrote.
-    """
-    labels = {name: word for name, word in run.labels.items() if "`" not in word}
-    return replace(run, name="" if "`" in run.name else run.name, labels=labels)

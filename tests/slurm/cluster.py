@@ -71,6 +71,7 @@ class Cluster:
             "SLURM_CONF": str(self.folder / "slurm.conf"),
             "MYSQL_UNIX_PORT": str(self.folder / "run/db.sock"),
         }
+        self._remove_cgroups()  # of a test run that was killed
         self.box = Box(self.folder, USERS)
         try:
             files.write(self.folder, nodes, self.box.enter)
@@ -126,11 +127,14 @@ class Cluster:
     def close(self) -> None:
         """End every process of the cluster, remove its cgroups and its folder."""
         self.box.close()
+        self._remove_cgroups()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._lock)
+
+    def _remove_cgroups(self) -> None:
         for node in self.nodes:
             for place in CGROUPFS.glob(f"*/slurm_{node.name}"):
                 _remove(place)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        os.close(self._lock)
 
     def _start(self) -> None:
         log, env, box = self.folder / "log", self.environ, self.box
@@ -193,13 +197,18 @@ def _remove(place: Path, deadline_s: float = 10.0) -> None:
             time.sleep(0.02)
 
 
+def end_at_sigterm() -> None:
+    """Let a program clean up after itself also when it is told to end."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+
+
 def main() -> int:
     """Start a cluster, say how to use it, and end it at Ctrl-C."""
     reason = missing()
     if reason:
         print(f"no Slurm cluster can be started: {reason}", file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    end_at_sigterm()
     nodes = [Node("n1"), Node("n2"), Node("n3"), Node("n4", marks=False)]
     began = time.monotonic()
     with Cluster(nodes) as cluster, contextlib.suppress(KeyboardInterrupt):

@@ -2,12 +2,10 @@
 
 import shutil
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.programs import until
 from tests.fake_nvml.library import compile_library
 from tests.slurm.cluster import Cluster, missing
 from tests.slurm.files import Node
@@ -46,11 +44,7 @@ def metering(
     library: Path = compile_library(tmp_path_factory.mktemp("library"))
     metering = Metering(cluster, gpus, library)
     try:
-        metering.start_aggregator()
-        for node in cluster.nodes:
-            metering.start_agent(node.name)
-        for node in cluster.nodes:
-            until(f"{node.name} is metered", partial(metering.ready, node.name))
+        metering.start()
         yield metering
     finally:
         metering.close()

@@ -7,10 +7,11 @@ import subprocess
 import sys
 import urllib.error
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.programs import ROOT, Program, fetch, free_port
+from tests.e2e.programs import ROOT, Program, fetch, free_port, until
 from tests.slurm.cluster import Cluster
 from tests.slurm.files import CLUSTER
 from tests.slurm.gpus import Gpus
@@ -33,6 +34,14 @@ class Metering:
         self._ports = {node.name: free_port() for node in cluster.nodes}
         self.url = f"http://127.0.0.1:{free_port()}"
         self._programs: dict[str, Program] = {}
+
+    def start(self) -> None:
+        """Start everything, and wait until every node is metered."""
+        self.start_aggregator()
+        for node in self._ports:
+            self.start_agent(node)
+        for node in self._ports:
+            until(f"{node} is metered", partial(self.ready, node))
 
     def start_aggregator(self, *more: str) -> None:
         """Start the aggregator: it asks Slurm every second and commits twice a second."""

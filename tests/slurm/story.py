@@ -1,7 +1,5 @@
 """What happens on the cluster: every kind of job that has to be accounted for, in a minute."""
 
-import time
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +8,7 @@ from tests.e2e.programs import until
 from tests.slurm.cluster import Cluster
 from tests.slurm.edges import Stay, held_s, since_granted, stays
 from tests.slurm.metering import Metering
+from tests.slurm.records import starts_ns
 
 ARRAY = 20
 _OVER = frozenset({"COMPLETED", "CANCELLED", "FAILED"})
@@ -46,7 +45,7 @@ class Story:
         self._await_over(*self.jobs)
         self._outages()
         self._await_over(*self.jobs)
-        self.starts_ns = self._starts_ns()
+        self.starts_ns = starts_ns(self.cluster, self._edges)
 
     def stays(self, *jobs: Job) -> list[Stay]:
         """Return where jobs were and when: one stay per node and run."""
@@ -112,24 +111,6 @@ class Story:
         numbers = [self.jobs[name].number for name in names]
         what = f"{', '.join(names)} run for {seconds} s"
         until(what, lambda: all(held_s(self._edges, number) > seconds for number in numbers))
-
-    def _starts_ns(self) -> dict[int, list[int]]:
-        """Return the boot times of all runs' starts, in Slurm's whole seconds."""
-        offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        ask = ("env", "SLURM_TIME_FORMAT=%s", "sacct", "-aDXnP", "-o", "JobIDRaw,Start,End")
-        runs: list[list[str]] = []
-
-        def written() -> bool:  # slurmdbd learns of a job seconds later
-            runs[:] = [line.split("|") for line in self.cluster.run(*ask).splitlines()]
-            numbers = {stay.job for stay in stays(self._edges)}
-            over = {int(number) for number, _, end in runs if end.isdecimal()}
-            return numbers <= over
-
-        until("slurmdbd knows of every job", written)
-        starts: dict[int, list[int]] = defaultdict(list)
-        for number, start, _ in (run for run in runs if run[1].isdecimal()):
-            starts[int(number)].append(int(start) * 1_000_000_000 - offset_ns)
-        return starts
 
     def _requeue(self, name: str) -> str:
         """Requeue a job once slurmdbd has heard of it; sooner, it forgets the run's start."""

@@ -163,8 +163,8 @@ async def test_the_exposition_says_what_was_metered(tmp_path: Path) -> None:
     """Values, quoted labels, help; joules of the whole minute."""
     lines = (await exposition(tmp_path)).decode().splitlines()
     assert 'wattkeeper_gpu_energy_joules_total{node="n1",uuid="GPU-0001"} 18000.0' in lines
-    labels = 'manager="slurm",meter="gpu/GPU-0001",node="n1",workload="job \\"7\\"\\n"'
-    assert f"wattkeeper_holder_ratio{{{labels}}} 1.0" in lines
+    labels = 'manager="slurm",meter="gpu/GPU-0001",node="n1",uuid="GPU-0001"'
+    assert f'wattkeeper_holder_ratio{{{labels},workload="job \\"7\\"\\n"}} 1.0' in lines
     assert 'model="A \\"B\\"\\n\\\\C"' in next(x for x in lines if "gpu_info{" in x)
 
 

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.aggregator.conftest import Centre
 from tests.aggregator.feeding import CPU_UJ, GPU_UJ, Feeder
 from wattkeeper.aggregator.cached import Cached
-from wattkeeper.aggregator.metrics import cut
+from wattkeeper.aggregator.label_values import cut
 from wattkeeper.ledger import schema
 from wattkeeper.model.holder import MAX_LABEL
 
@@ -111,7 +111,7 @@ async def test_identity_decides_who_is_named(
 
 @pytest.mark.parametrize("centre", [{"metrics": {"max_jobs": 2}}], indirect=True)
 async def test_the_number_of_jobs_is_capped(centre: Centre) -> None:
-    """The newest have series; that there are more is said."""
+    """The newest have series; how many more there are is said."""
     for number in range(5):
         raw = str(100 + number)
         await centre.fed(
@@ -126,7 +126,7 @@ async def test_the_number_of_jobs_is_capped(centre: Centre) -> None:
         )
     text = await centre.text("/metrics")
     assert len(samples(text, "wattkeeper_workload_info")) == 2
-    assert samples(text, "wattkeeper_jobs_not_shown") == {(): 1.0}
+    assert samples(text, "wattkeeper_jobs_omitted") == {(): 3.0}
 
 
 async def test_totals_never_fall(centre: Centre) -> None:

@@ -7,10 +7,11 @@ import sqlalchemy as sa
 from tests.ledger.books import SLOT, T0, Journal, Meter, holder
 
 from wattkeeper.ledger import schema
+from wattkeeper.ledger.exported import account_totals
 from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.queries.job import JobFilter, job, jobs
-from wattkeeper.ledger.queries.nodes import account_totals, nodes
+from wattkeeper.ledger.queries.nodes import nodes
 from wattkeeper.ledger.queries.report import DIMENSIONS, report
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.ledger.workloads import erase_identity, record_knowledge

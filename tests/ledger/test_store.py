@@ -9,10 +9,10 @@ from alembic.migration import MigrationContext
 from tests.ledger.books import SLOT, T0, Journal, Meter, holder
 
 from wattkeeper.ledger import schema
+from wattkeeper.ledger.exported import account_totals
 from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.queries.job import job
-from wattkeeper.ledger.queries.nodes import account_totals
 from wattkeeper.ledger.queries.report import report
 from wattkeeper.ledger.store import Ledger, LedgerError
 

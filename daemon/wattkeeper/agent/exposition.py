@@ -60,15 +60,20 @@ class Exposition:
         if window is None or not window.energy_uj:
             return
         known = self._agent.journal.dictionary.entries[HOLDER]
+        # A job that was requeued is another holder of the same name: one series for both.
+        held: dict[tuple[str, str], int] = defaultdict(int)
         for part in window.shares:
             holder = known.get(part.holder) if part.holder >= FIRST_HOLDER else None
             if holder is not None:
-                labels = {
-                    "meter": metered.spec.info.name,
-                    "manager": holder.manager,
-                    "workload": holder.raw_id,
-                }
-                yield "holder_ratio", labels, part.uj / window.energy_uj
+                held[holder.manager, holder.raw_id] += part.uj
+        for (manager, workload), uj in held.items():
+            labels = {
+                **_device(metered),
+                "meter": metered.spec.info.name,
+                "manager": manager,
+                "workload": workload,
+            }
+            yield "holder_ratio", labels, uj / window.energy_uj
 
     def _journal(self) -> Iterator[tuple[str, dict[str, str], float]]:
         agent = self._agent
@@ -79,6 +84,11 @@ class Exposition:
         if agent.sender is not None:
             yield "delivered_records_total", {}, agent.sender.delivered_records
             yield "failed_deliveries_total", {}, agent.sender.failed_deliveries
+
+
+def _device(metered: Metered) -> dict[str, str]:
+    """Return the labels by which a GPU's or CPU's own series are found; a host has no other."""
+    return {} if metered.spec.info.component is Component.HOST else _labels(metered)
 
 
 def _of_meter(metered: Metered) -> Iterator[tuple[str, dict[str, str], float]]:

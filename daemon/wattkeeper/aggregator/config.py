@@ -44,9 +44,18 @@ class MetricsSection(Section):
     """What the aggregator's own `/metrics` shows."""
 
     identity: Literal["account", "user", "none"] = Field(
-        "account", description="who is named in wattkeeper_workload_info"
+        "account", description="who is named: accounts and owners, users too, or nobody"
     )
-    max_jobs: int = Field(2000, ge=0, description="jobs with series of their own, at most")
+    max_jobs: int = Field(
+        2000, ge=0, le=100_000, description="jobs with series of their own, at most"
+    )
+    ended_jobs_for: Duration = Field(
+        timedelta(minutes=5),
+        description="how long an ended job stays once its figures rest; two scrapes at least",
+    )
+    max_values: int = Field(
+        1000, ge=0, description="accounts with series of their own, at most; the rest is other"
+    )
 
 
 class SlurmSection(Section):

@@ -66,8 +66,12 @@ class Fleet:
             watts=sum(watts.values()),
             watts_by_component=watts,
             gpus=gpus,
-            allocated_idle_gpus=self._live.held_idle(),
+            allocated_idle_gpus=self.allocated_idle_gpus(),
         )
+
+    def allocated_idle_gpus(self) -> dict[str, int]:
+        """Return by account the GPUs that are allocated now and do nothing."""
+        return self._live.allocated_idle(self._now_ms() - self._silent_after_ms)
 
     def groups_of(self, node: str) -> Mapping[str, str]:
         """Return the labels of a node by kind of group."""

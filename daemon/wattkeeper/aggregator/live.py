@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 
 from wattkeeper.delivery.wire import Batch, Snapshot
-from wattkeeper.ledger.queries.dictionary import holder_accounts, meter_names
+from wattkeeper.ledger.queries.dictionary import (
+    MeterName,
+    granted_accounts,
+    holder_accounts,
+    meter_names,
+)
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.holder import FIRST_HOLDER
 from wattkeeper.model.meter import Component
@@ -14,20 +19,28 @@ IDLE_PPM = 10_000
 
 @dataclass(frozen=True, slots=True)
 class LiveMeter:
-    """One meter at the instant of the last delivery; `holders` are numbers of the journal."""
+    """One meter at the instant of the last delivery; `holders` are numbers of the journal.
+
+    `gpu`: a GPU's index on its node, by which schedulers call it.
+    """
 
     name: str
     component: str
+    gpu: int | None
     power_mw: int | None
     utilization_ppm: int | None
     holders: tuple[int, ...]
 
     @property
-    def held_idle(self) -> bool:
-        """True for a GPU that somebody holds and nobody uses."""
+    def held(self) -> bool:
+        """True where the node sees a workload's holder."""
+        return any(holder >= FIRST_HOLDER for holder in self.holders)
+
+    @property
+    def idle(self) -> bool:
+        """True for a GPU on which nothing runs."""
         return (
             self.component == Component.GPU
-            and any(holder >= FIRST_HOLDER for holder in self.holders)
             and self.utilization_ppm is not None
             and self.utilization_ppm < IDLE_PPM
         )
@@ -74,7 +87,7 @@ class Live:
         self._ledger = ledger
         self._glimpses: dict[tuple[str, str], _Glimpse] = {}
         self._refused: dict[tuple[str, str], int] = {}
-        self._meters: dict[str, dict[int, tuple[str, str]]] = {}
+        self._meters: dict[str, dict[int, MeterName]] = {}
 
     def delivered(self, batch: Batch, now_ms: int) -> None:
         """Take note of a delivery that was accepted; one without a snapshot keeps the last."""
@@ -98,18 +111,32 @@ class Live:
         self._learn([glimpse for _, glimpse in glimpses])
         return {key: self._show(key, glimpse) for key, glimpse in glimpses}
 
-    def held_idle(self) -> dict[str, int]:
-        """Return by account the GPUs that are held and do nothing. Blocks."""
-        idle = [
-            [(node.journal, holder) for holder in meter.holders]
-            for node in self.view().values()
-            for meter in node.meters
-            if meter.held_idle
-        ]
-        accounts = holder_accounts(self._ledger, (pair for pairs in idle for pair in pairs))
+    def allocated_idle(self, since_ms: int) -> dict[str, int]:
+        """Return by account the GPUs that are allocated and do nothing. Blocks.
+
+        Whose a GPU is says its node, or where that sees nobody, the scheduler. Nodes that were
+        last heard of before `since_ms` tell nothing of now.
+        """
+        heard = [node for node in self.view().values() if node.seen_ms >= since_ms]
+        idle = [(node, meter) for node in heard for meter in node.meters if meter.idle]
+        holders = (
+            (node.journal, holder)
+            for node, meter in idle
+            for holder in meter.holders
+            if holder >= FIRST_HOLDER
+        )
+        accounts = holder_accounts(self._ledger, holders)
+        granted = granted_accounts(self._ledger) if idle else {}
         counts: dict[str, int] = {}
-        for pairs in idle:
-            for account in sorted({accounts.get(pair, ("", ""))[1] for pair in pairs}):
+        for node, meter in idle:
+            if meter.held:
+                pairs = ((node.journal, one) for one in meter.holders if one >= FIRST_HOLDER)
+                whose = {accounts.get(pair, ("", ""))[1] for pair in pairs}
+            elif meter.gpu is not None:
+                whose = granted.get((node.cluster, node.node, meter.gpu), set())
+            else:
+                continue
+            for account in whose:
                 counts[account] = counts.get(account, 0) + 1
         return counts
 

@@ -1,38 +1,43 @@
 """`/metrics` of the aggregator: a view of a snapshot that is a few seconds old at most."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from wattkeeper.aggregator.account_metrics import accounts
 from wattkeeper.aggregator.cached import Cached
 from wattkeeper.aggregator.fleet import STATES
-from wattkeeper.aggregator.snapshot import JobFigures, Snapshot
-from wattkeeper.model.holder import MAX_LABEL
+from wattkeeper.aggregator.job_metrics import jobs
+from wattkeeper.aggregator.label_values import AccountNames, cut
+from wattkeeper.aggregator.polls import STATES as POLL_STATES
+from wattkeeper.aggregator.snapshot import Snapshot
 from wattkeeper.model.microjoules import joules
-
-_JOB = ("cluster", "manager", "workload")
-_INFO = (*_JOB, "job_id", "partition", "namespace", "owner_kind")
-
-
-def cut(value: str) -> str:
-    """Return a label's value without control characters, and not longer than MAX_LABEL."""
-    if value.isprintable() and len(value) <= MAX_LABEL:
-        return value
-    return "".join(char if char.isprintable() else " " for char in value[:MAX_LABEL])
 
 
 class Exporter(Collector):
-    """Renders the snapshot. `identity`: who is named: `account`, `user` too, or nobody (`none`)."""
+    """Renders the snapshot.
+
+    `identity`: who is named: `account`, `user` too, or nobody (`none`). `max_values`: accounts
+    with a name of their own, at most. `scraped` is told of every snapshot that somebody was shown.
+    """
 
     def __init__(
-        self, snapshot: Cached[Snapshot], *, identity: str, group_kinds: Iterable[str]
+        self,
+        snapshot: Cached[Snapshot],
+        *,
+        identity: str,
+        max_values: int,
+        group_kinds: Iterable[str],
+        scraped: Callable[[Snapshot], None],
     ) -> None:
         self._snapshot = snapshot
         self._identity = identity
+        self._names = AccountNames(identity, max_values)
         self._kinds = tuple(group_kinds)
+        self._scraped = scraped
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -52,76 +57,13 @@ class Exporter(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of the snapshot."""
         snapshot = self._snapshot.get()
-        yield from self._jobs(snapshot)
-        yield from self._accounts(snapshot)
+        yield from jobs(snapshot, self._identity)
+        yield from accounts(snapshot, self._names)
         yield from self._nodes(snapshot)
         yield from _ledger(snapshot)
+        yield from _schedulers(snapshot)
         yield from _intake(snapshot)
-
-    def _jobs(self, snapshot: Snapshot) -> Iterator[Metric]:
-        names = {"none": (), "account": ("account",), "user": ("account", "user")}[self._identity]
-        owner = ("owner_name",) if names else ()
-        info = GaugeMetricFamily(
-            "wattkeeper_workload_info",
-            "Who is behind a workload; always 1.",
-            labels=(*_INFO, *owner, *names),
-        )
-        power = GaugeMetricFamily(
-            "wattkeeper_job_power_watts",
-            "Mean power of a job between its last two booked instants.",
-            labels=(*_JOB, "component"),
-        )
-        energy = CounterMetricFamily(
-            "wattkeeper_job_energy_joules",
-            "Energy of a running or just ended job. Use last_over_time, not increase.",
-            labels=(*_JOB, "component"),
-        )
-        for job in snapshot.jobs:
-            key = [cut(part) for part in job.key]
-            labels = (getattr(job.job, name) for name in (*_INFO[3:], *owner, *names))
-            info.add_metric([*key, *map(cut, labels)], 1)
-            _add_figures(power, energy, key, job)
-        yield from (info, power, energy)
-        yield GaugeMetricFamily(
-            "wattkeeper_jobs_not_shown",
-            "1 if there are more jobs than metrics.max_jobs allows series for.",
-            value=float(snapshot.jobs_left_out),
-        )
-
-    def _accounts(self, snapshot: Snapshot) -> Iterator[Metric]:
-        energy = CounterMetricFamily(
-            "wattkeeper_account_energy_joules",
-            "Energy of an account's workloads; never falls.",
-            labels=("cluster", "account"),
-        )
-        taken_back = GaugeMetricFamily(
-            "wattkeeper_account_taken_back_joules",
-            "What corrections took back since, and the total above still holds.",
-            labels=("cluster", "account"),
-        )
-        booked: dict[tuple[str, str], tuple[int, int]] = {}
-        for total in snapshot.accounts:
-            key = (cut(total.cluster), self._account(total.account))
-            uj, back = booked.get(key, (0, 0))
-            booked[key] = (uj + total.uj, back + total.taken_back_uj)
-        for key, (uj, back) in sorted(booked.items()):
-            energy.add_metric(key, joules(uj))
-            taken_back.add_metric(key, joules(back))
-        idle = GaugeMetricFamily(
-            "wattkeeper_allocated_idle_gpus",
-            "GPUs that are held by a workload of the account and do nothing now.",
-            labels=("account",),
-        )
-        counts: dict[str, int] = {}
-        for account, gpus in snapshot.idle_gpus.items():
-            name = self._account(account)
-            counts[name] = counts.get(name, 0) + gpus
-        for name, gpus in sorted(counts.items()):
-            idle.add_metric([name], gpus)
-        yield from (energy, taken_back, idle)
-
-    def _account(self, account: str) -> str:
-        return "" if self._identity == "none" else cut(account)
+        self._scraped(snapshot)
 
     def _nodes(self, snapshot: Snapshot) -> Iterator[Metric]:
         info = GaugeMetricFamily(
@@ -135,20 +77,39 @@ class Exporter(Collector):
             info.add_metric([cut(node.cluster), cut(node.node), *groups], 1)
             states[node.state] += 1
         counted = GaugeMetricFamily(
-            "wattkeeper_nodes", "Nodes that ever delivered, by state now.", labels=("state",)
+            "wattkeeper_nodes",
+            "Nodes by state now; absent and off ones never delivered, or are powered down.",
+            labels=("state",),
         )
         for state, count in states.items():
             counted.add_metric([state], count)
         yield from (info, counted)
 
 
-def _add_figures(
-    power: GaugeMetricFamily, energy: CounterMetricFamily, key: list[str], job: JobFigures
-) -> None:
-    for component, uj in sorted(job.energy_uj.items()):
-        energy.add_metric([*key, component], joules(uj))
-    for component, watts in sorted(job.watts.items()):
-        power.add_metric([*key, component], watts)
+def _schedulers(snapshot: Snapshot) -> Iterator[Metric]:
+    state = GaugeMetricFamily(
+        "wattkeeper_scheduler_state",
+        "1 for the state that a scheduler is in: waiting for its first answer, answering, failing.",
+        labels=("scheduler", "state"),
+    )
+    answered = GaugeMetricFamily(
+        "wattkeeper_scheduler_answer_timestamp_seconds",
+        "When a scheduler was asked for its last answer.",
+        labels=("scheduler",),
+    )
+    took = GaugeMetricFamily(
+        "wattkeeper_scheduler_answer_seconds",
+        "How long its last answer took until it stood in the ledger.",
+        labels=("scheduler",),
+    )
+    for poll in snapshot.polls:
+        for name in POLL_STATES:
+            state.add_metric([poll.scheduler, name], float(name == poll.state))
+        if poll.answered_ms is not None:
+            answered.add_metric([poll.scheduler], poll.answered_ms / 1000)
+        if poll.answer_s is not None:
+            took.add_metric([poll.scheduler], poll.answer_s)
+    yield from (state, answered, took)
 
 
 def _ledger(snapshot: Snapshot) -> Iterator[Metric]:
@@ -163,7 +124,9 @@ def _ledger(snapshot: Snapshot) -> Iterator[Metric]:
         value=float(snapshot.problems),
     )
     coverage = GaugeMetricFamily(
-        "wattkeeper_ledger_coverage_ratio", "Metered part of the last hour.", labels=()
+        "wattkeeper_ledger_coverage_ratio",
+        "Metered over expected time of the last hour; expected by the schedulers' inventory too.",
+        labels=(),
     )
     if snapshot.coverage is not None:
         coverage.add_metric([], snapshot.coverage)

@@ -20,6 +20,7 @@ from wattkeeper.aggregator.fleet import Fleet
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.metrics import Exporter
 from wattkeeper.aggregator.polls import Polls
+from wattkeeper.aggregator.shown_jobs import ShownJobs
 from wattkeeper.aggregator.snapshot import DeliveryCounts, Looker
 from wattkeeper.aggregator.targets import Targets
 from wattkeeper.aggregator.times import rfc3339
@@ -35,6 +36,8 @@ from wattkeeper.values import host_port, milliseconds
 
 _FRESH_S = 5.0
 """Age up to which `/metrics` shows the same snapshot again."""
+_PATIENCE_S = 3.0
+"""How long a scrape waits for a new snapshot where there is an older one."""
 _THREADS = 4
 _COMMIT_RATIO = 9
 """Pause after a commit, in lengths of it: commits take a tenth of the time at most."""
@@ -84,6 +87,7 @@ class Aggregator:
         # Apart from the questions, so that slow ones hold up neither deliveries nor scrapes.
         self._writer = ThreadPoolExecutor(1, "commit")
         self._scraper = ThreadPoolExecutor(1, "scrape")
+        self._looker = ThreadPoolExecutor(1, "look")
         self._unpacker = ThreadPoolExecutor(1, "unpack")
 
     @property
@@ -153,7 +157,7 @@ class Aggregator:
         if self._intake is not None:
             await self.commit()
             self._intake = None
-        for pool in (self._pool, self._scraper, self._unpacker, self._writer):
+        for pool in (self._pool, self._scraper, self._looker, self._unpacker, self._writer):
             pool.shutdown()
         if self._ledger is not None:
             self._ledger.close()
@@ -243,19 +247,7 @@ class Aggregator:
         settings, ledger = self.settings, self.ledger
         live = Live(ledger)
         fleet = Fleet(ledger, live, settings, self._now_ms)
-        looker = Looker(
-            ledger,
-            fleet,
-            live,
-            self._counts,
-            max_jobs=settings.metrics.max_jobs,
-            now_ms=self._now_ms,
-        )
-        self._exporter = Exporter(
-            Cached(looker.look, _FRESH_S),
-            identity=settings.metrics.identity,
-            group_kinds=fleet.group_kinds,
-        )
+        self._exporter = self._exports(fleet)
         deliveries = Deliveries(
             self.intake,
             live,
@@ -278,6 +270,26 @@ class Aggregator:
                 "is an aggregator running already? Choose another with --listen"
             ) from error
         self.port = self._runner.addresses[0][1]
+
+    def _exports(self, fleet: Fleet) -> Exporter:
+        metrics = self.settings.metrics
+        jobs = ShownJobs(
+            self.ledger,
+            max_jobs=metrics.max_jobs,
+            ended_for_ms=milliseconds(metrics.ended_jobs_for),
+            now_ms=self._now_ms,
+        )
+        looker = Looker(self.ledger, fleet, jobs, self._counts, self.polls, now_ms=self._now_ms)
+        snapshot = Cached(
+            looker.look, _FRESH_S, pool=self._looker, patience_s=_PATIENCE_S, parts=looker.parts
+        )
+        return Exporter(
+            snapshot,
+            identity=metrics.identity,
+            max_values=metrics.max_values,
+            group_kinds=fleet.group_kinds,
+            scraped=looker.scraped,
+        )
 
     async def _commit_forever(self) -> None:
         pause_s = shortest_s = self.settings.commit_interval.total_seconds()

@@ -291,7 +291,21 @@ exported = Table(
     Column("cluster", Text, primary_key=True),
     Column("account", Text, primary_key=True),
     _text("uj"),
+    Column("idle_uj", Text, nullable=False, server_default="0"),
+    Column("idle_gpu_ms", Text, nullable=False, server_default="0"),
+    Column("number", BigInteger, nullable=False, server_default="0"),
 )
+"""High-water marks of accounts' totals; `number` counts accounts in the order they came."""
+
+exported_job = Table(
+    "exported_job",
+    metadata,
+    _key("workload"),
+    Column("part", Text, primary_key=True),
+    _int("uj"),
+    sqlite_with_rowid=False,
+)
+"""High-water marks of the jobs that `/metrics` shows; `part` is a component, or `idle`."""
 
 granted = Table(
     "granted",

@@ -1,11 +1,13 @@
 """What the numbers of a journal's dictionary stand for, for live views."""
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import sqlalchemy as sa
 
 from wattkeeper.ledger import schema
+from wattkeeper.ledger.roster import gpu_index
 from wattkeeper.ledger.schema import HOLDER_BITS
 from wattkeeper.ledger.store import Ledger
 
@@ -15,21 +17,26 @@ _CHUNK = 500
 """Values in one IN list; SQLite takes 32,766 variables, PostgreSQL plans short lists better."""
 
 
-def meter_names(ledger: Ledger, journals: Iterable[str]) -> dict[str, dict[int, tuple[str, str]]]:
-    """Return by journal and number the name and component of each meter, as committed."""
-    named: dict[str, dict[int, tuple[str, str]]] = {}
+MeterName = tuple[str, str, int | None]
+"""Name, component, and a GPU's index on its node."""
+
+
+def meter_names(ledger: Ledger, journals: Iterable[str]) -> dict[str, dict[int, MeterName]]:
+    """Return by journal and number what each meter is, as committed."""
+    named: dict[str, dict[int, MeterName]] = {}
     journal, mapped, meter = schema.journal.c, schema.journal_meter.c, schema.meter.c
     query = (
-        sa.select(journal.name, mapped.number, meter.name, meter.component)
+        sa.select(journal.name, mapped.number, meter.name, meter.component, meter.labels)
         .join(schema.journal_meter, mapped.journal == journal.id)
         .join(schema.meter, meter.id == mapped.meter)
     )
     with ledger.reading() as connection:
         for chunk in _chunks(sorted(journals)):
-            for name, number, meter_name, component in connection.execute(
+            for name, number, meter_name, component, labels in connection.execute(
                 query.where(journal.name.in_(chunk))
             ):
-                named.setdefault(name, {})[number] = (meter_name, component)
+                index = gpu_index(component, json.loads(labels or "{}"))
+                named.setdefault(name, {})[number] = (meter_name, component, index)
     return named
 
 
@@ -60,6 +67,22 @@ def holder_accounts(
             for number, cluster, account in connection.execute(query.where(holder.id.in_(some))):
                 found[ids[number]] = (cluster, account)
     return found
+
+
+def granted_accounts(ledger: Ledger) -> dict[tuple[str, str, int], set[str]]:
+    """Return by cluster, node and index of a GPU the accounts whose runs it is granted to now."""
+    grant, workload = schema.granted.c, schema.workload.c
+    query = (
+        sa.select(grant.cluster, grant.node, grant.gpus, workload.account)
+        .join_from(schema.granted, schema.workload, workload.id == grant.workload)
+        .where(grant.seen_ms.is_(None), grant.to_ms.is_(None))
+    )
+    granted: dict[tuple[str, str, int], set[str]] = {}
+    with ledger.reading() as connection:
+        for row in connection.execute(query):
+            for index in row.gpus.split(","):
+                granted.setdefault((row.cluster, row.node, int(index)), set()).add(row.account)
+    return granted
 
 
 def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -1,5 +1,6 @@
 """What a job used, and which jobs there are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -18,11 +19,15 @@ from wattkeeper.ledger.queries.energy import (
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model import microjoules
 
+_PIECE = 5_000
+"""Ids in one statement; databases take 32,766 parameters at least."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One run of a workload, as in DESIGN's `A job`; energies in whole microjoules.
 
+    `id` is the ledger's own.
     `run` counts the runs of this id from 1, `runs` how many there are. `end_ms` is None while it
     runs. `peak_watts` is the greatest sum over its meters, of the highest window in a slot.
     `gpu_seconds` is time held, by GPU. `allocated_idle_uj` and `allocated_idle_gpu_seconds` are
@@ -31,6 +36,7 @@ class Job:
     it has ended, its nodes delivered all of it, and all of it is settled for good.
     """
 
+    id: int
     cluster: str
     job_id: str
     raw_id: str
@@ -99,6 +105,17 @@ def job(ledger: Ledger, cluster: str, key: str, run: int | None = None) -> Job |
         )
 
 
+def jobs_by_id(ledger: Ledger, workloads: Sequence[int]) -> list[Job]:
+    """Return runs by the ledger's own ids, in their order, as `jobs` does; unknown ones are not."""
+    found: dict[int, Life] = {}
+    with ledger.reading() as connection:
+        for some in batched(workloads, _PIECE):
+            mine = lives(connection, [schema.workload.c.id.in_(some)])
+            found.update((life.id, life) for life in mine)
+        ordered = [found[number] for number in workloads if number in found]
+        return _listed(connection, ordered)
+
+
 def jobs(ledger: Ledger, which: JobFilter) -> list[Job]:
     """Return the jobs that match, the newest first.
 
@@ -108,9 +125,12 @@ def jobs(ledger: Ledger, which: JobFilter) -> list[Job]:
         found = lives(connection, _where(which), which.since_ms)
         found = [life for life in found if _matches(life, which)]
         found.sort(key=lambda life: (life.start_ms or 0, life.id), reverse=True)
-        found = found[: which.limit]
-        energy = energies(connection, [life.id for life in found])
-        runs = _runs(connection, {(life.cluster, life.manager, life.raw_id) for life in found})
+        return _listed(connection, found[: which.limit])
+
+
+def _listed(connection: sa.Connection, found: Sequence[Life]) -> list[Job]:
+    energy = energies(connection, [life.id for life in found])
+    runs = _runs(connection, {(life.cluster, life.manager, life.raw_id) for life in found})
     listed = []
     for life in found:
         same = runs[life.cluster, life.manager, life.raw_id]
@@ -131,6 +151,7 @@ def _job(
     until = life.end_ms if life.end_ms is not None else life.seen_ms
     elapsed = (until - life.start_ms) / 1000 if until and life.start_ms is not None else 0
     return Job(
+        id=life.id,
         cluster=life.cluster,
         job_id=life.job_id,
         raw_id=life.raw_id,

@@ -1,4 +1,4 @@
-"""The nodes that the ledger knows, and the totals that are exported as counters."""
+"""The nodes that the ledger knows."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,7 +8,6 @@ import sqlalchemy as sa
 from wattkeeper.ledger import inventory, schema
 from wattkeeper.ledger.inventory import Listed
 from wattkeeper.ledger.store import Ledger
-from wattkeeper.ledger.sums import parts, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +34,6 @@ class NodeRow:
     scheduler_state: str | None = None
     gpus_expected: int | None = None
     expected: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AccountTotal:
-    """The exported energy of one account.
-
-    `uj` never falls; `taken_back_uj` is what it is above the books, after corrections.
-    """
-
-    cluster: str
-    account: str
-    uj: int
-    taken_back_uj: int
 
 
 def nodes(ledger: Ledger) -> list[NodeRow]:
@@ -100,49 +86,6 @@ def _with_word(row: NodeRow, word: Listed | None) -> NodeRow:
     if word is None:
         return row
     return replace(row, scheduler_state=word.state, gpus_expected=word.gpus, expected=word.expected)
-
-
-def account_totals(ledger: Ledger) -> list[AccountTotal]:
-    """Return the energy of every account's workloads and persist it as a high-water mark.
-
-    Raises:
-        LedgerError: the marks cannot be written.
-
-    """
-    exported = schema.exported
-    with ledger.writing() as connection:
-        now = _totals(connection)
-        marks = {
-            (row.cluster, row.account): int(row.uj)
-            for row in connection.execute(sa.select(exported))
-        }
-        totals = []
-        for cluster, account in sorted(now.keys() | marks.keys()):
-            uj, mark = now.get((cluster, account), 0), marks.get((cluster, account), 0)
-            totals.append(AccountTotal(cluster, account, max(uj, mark), max(0, mark - uj)))
-            if uj > mark:
-                key = sa.and_(exported.c.cluster == cluster, exported.c.account == account)
-                if (cluster, account) in marks:
-                    connection.execute(sa.update(exported).where(key).values(uj=str(uj)))
-                else:
-                    values = {"cluster": cluster, "account": account, "uj": str(uj)}
-                    connection.execute(sa.insert(exported).values(values))
-    return totals
-
-
-def _totals(connection: sa.Connection) -> dict[tuple[str, str], int]:
-    rollup, holder, workload = schema.rollup.c, schema.holder.c, schema.workload.c
-    query = (
-        sa.select(workload.cluster, workload.account, *parts(rollup.uj))
-        .select_from(schema.rollup)
-        .join(schema.holder, holder.id == rollup.holder)
-        .join(schema.workload, workload.id == holder.workload)
-        .group_by(workload.cluster, workload.account)
-    )
-    return {
-        (row.cluster, row.account): whole(row.uj_high, row.uj_low)
-        for row in connection.execute(query)
-    }
 
 
 def _events(connection: sa.Connection) -> dict[int, dict[str, int]]:

@@ -60,6 +60,11 @@ class VirtualClock:
                 return wall_ms - offset_ms
         return wall_ms
 
+    def off_second_ms(self, at_ms: int) -> int:
+        """How far from a whole true second this node's whole seconds are at a true instant."""
+        offset_ms = next((ms for since_ms, ms in reversed(self._steps) if since_ms <= at_ms), 0)
+        return min(offset_ms % 1000, -offset_ms % 1000)
+
     def boot_ns(self) -> int:
         """Nanoseconds since this node's boot."""
         return (self._time.now_ms - self.booted_ms) * NS_PER_MS

@@ -79,6 +79,7 @@ class Judge:
             for machine in machines
             for device in machine.devices
         }
+        self._clocks = {machine.name: machine.clock for machine in machines}
         self._faults = faults
         self._stretches = stretches
         self._ends = ends
@@ -112,6 +113,11 @@ class Judge:
         drawn = wave.energy_uj(end_ms) - wave.energy_uj(device.since_ms)
         off = row.measured_uj + unseen - drawn
         slack = device.chip.kind.peak_mw * EDGE_MS * (1 + len(stretches))
+        clock = self._clocks[row.node]
+        for at_ms in (end_ms, *(edge for s in stretches for edge in (s.from_ms, s.to_ms))):
+            # The grid is that of the node's clock; it reads at whole true seconds.
+            near_ms = clock.off_second_ms(at_ms)
+            slack += wave.energy_uj(at_ms + near_ms) - wave.energy_uj(at_ms - near_ms)
         if abs(off) > slack:
             yield f"{where}: books and unmeasured time are {off} µJ off what was drawn"
 

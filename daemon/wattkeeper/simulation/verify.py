@@ -10,15 +10,25 @@ from wattkeeper.ledger.runs import TOUCH_MS
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.simulation.faults import AGENT_DOWN, Fault, Kind
 from wattkeeper.simulation.figures import JobFigure, Summary, summarise, table
+from wattkeeper.simulation.fleet import DELIVERY_MS
 from wattkeeper.simulation.jobs import Job
 from wattkeeper.simulation.machine import Machine
 from wattkeeper.simulation.names import CLUSTER
-from wattkeeper.simulation.truth import EDGE_MS, LOST_MS, Judge, booked_until, unmeasured
+from wattkeeper.simulation.truth import (
+    EDGE_MS,
+    LOST_MS,
+    WINDOW_MS,
+    Judge,
+    booked_until,
+    unmeasured,
+)
 
 _PERIOD_MS = 1_000
 _ALL = 10_000_000
 _TOUCHING = AGENT_DOWN | {Kind.GPU_SILENT}
 """Faults through which a job's edge may go unseen. All others must not show in any figure."""
+_LOSING = frozenset({Kind.WIPED, Kind.CLONED})
+"""With the agent's files goes its open window, and what was done since the last delivery."""
 
 EXCLUSIVE_MARKED = "exclusive GPUs, marks"
 EXCLUSIVE_UNMARKED = "exclusive GPUs, no marks"
@@ -135,6 +145,8 @@ def classify(job: Job, faults: Sequence[Fault]) -> str:
     nodes = {place.machine.name for place in job.places}
     for fault in faults:
         from_ms, until_ms = fault.at_ms - 2_000, fault.until_ms + 2_000
+        if fault.kind in _LOSING:
+            from_ms -= WINDOW_MS + DELIVERY_MS
         if abs(fault.step_ms) > TOUCH_MS and fault.node in nodes:
             # The births that this node reports no longer fit what the scheduler says.
             until_ms = job.start_ms

@@ -21,8 +21,8 @@ class Box:
         self._spawned: list[subprocess.Popen[bytes]] = []
         _write_etc(etc, users)
         self._init = subprocess.Popen([
-            "setpriv", "--pdeathsig=KILL", "unshare", "--net", "--mount", "--uts", "--pid", "--fork", "--kill-child",
-            "--mount-proc", sys.executable, str(Path(__file__).with_name("inside.py")),
+            "setpriv", "--pdeathsig=KILL", "unshare", "--net", "--mount", "--uts", "--pid",
+            "--fork", "--kill-child", "--mount-proc", sys.executable, str(Path(__file__).with_name("inside.py")),
             str(etc), str(ready),
         ])  # fmt: skip
         end = time.monotonic() + 10

@@ -59,7 +59,7 @@ class Cluster:
     """A running cluster; a context manager that ends it and leaves nothing behind."""
 
     def __init__(self, nodes: Sequence[Node]) -> None:
-        self._lock = _alone()
+        self._lock = _alone(nodes)
         # Not pytest's folder: munged refuses a path that others may not enter, and users must.
         self.folder = Path(tempfile.mkdtemp(prefix="wattkeeper-slurm-"))
         self.folder.chmod(0o755)
@@ -177,9 +177,11 @@ class Cluster:
         return len({line for line in states if line.endswith(" idle")}) == len(self.nodes)
 
 
-def _alone() -> int:
-    """Wait until no other cluster runs on this machine: their nodes' cgroups have one name."""
-    lock = os.open(f"{tempfile.gettempdir()}/wattkeeper-slurm.lock", os.O_WRONLY | os.O_CREAT)
+def _alone(nodes: Sequence[Node]) -> int:
+    """Wait until no other cluster here has nodes of these names: cgroups are called by them."""
+    names = "-".join(node.name for node in nodes)
+    file = Path(tempfile.gettempdir(), f"wattkeeper-slurm.{names}.lock")
+    lock = os.open(file, os.O_WRONLY | os.O_CREAT)
     fcntl.flock(lock, fcntl.LOCK_EX)
     return lock
 

@@ -133,6 +133,17 @@ def test_given_up_without_accounts(memory: Memory) -> None:
     assert 1 == len(list(memory.given_up(13 * MINUTE_MS, None)))
 
 
+def test_a_job_that_completes_for_long(memory: Memory) -> None:
+    """Asked for until its last word is there, from slurmctld or the accounts."""
+    live(memory, 2 * MINUTE_MS, ended(RUN, 2 * MINUTE_MS, "COMPLETING"))
+    assert memory.since_ms(9 * MINUTE_MS) == 2 * MINUTE_MS
+    assert memory.since_ms(MINUTE_MS) == MINUTE_MS
+    over = ended(RUN, 2 * MINUTE_MS, "FAILED")
+    assert [over] == memory.accounts([over])
+    assert memory.since_ms(9 * MINUTE_MS) == 9 * MINUTE_MS
+    assert [] == live(memory, 9 * MINUTE_MS, over)
+
+
 def test_forgets(memory: Memory) -> None:
     """Ends that cannot be told again take no room."""
     live(memory, 2 * MINUTE_MS, *(ended(replace(RUN, raw_id=str(n)), n * 1000) for n in range(500)))

@@ -92,7 +92,8 @@ class Slurm:
 
         """
         asked_ms = self._now_ms()
-        answer, done = await self._fetch(self._request("live", since_ms - _MARGIN_MS, asked_ms))
+        from_ms = self._memory.since_ms(since_ms) - _MARGIN_MS
+        answer, done = await self._fetch(self._request("live", from_ms, asked_ms))
         self._slurm_cluster = done.slurm_cluster or self._slurm_cluster
         self._version = done.version
         # In a thread, like all that looks at every run: of 100,000 it takes a tenth of a second.

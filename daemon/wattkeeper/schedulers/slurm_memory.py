@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 from wattkeeper.schedulers.base import WorkloadInfo
 from wattkeeper.schedulers.slurm_accounting import REQUEUED
+from wattkeeper.schedulers.slurm_states import PASSING
 
 _LAG_MS = 120_000
 """slurmdbd knows of an end within seconds; slurmctld sends it in turn, later when it is busy."""
 _GIVE_UP_MS = 600_000
 """After this a run that nobody knows any more has ended, whatever became of it."""
 _KEEP_MS = 300_000
+_KEEP_PASSING_MS = 3_600_000
 
 
 class _Seen(NamedTuple):
@@ -48,6 +50,15 @@ class Memory:
         """When the first of the missing was last seen, None if none is missing."""
         return min((each.last_ms for own in self._missing.values() for each in own), default=None)
 
+    def since_ms(self, since_ms: int) -> int:
+        """Return from which end on slurmctld is to be asked, if it was last asked at `since_ms`.
+
+        A job may be completing for minutes (an epilog that hangs, a node that is gone) before the
+        word for how it ended is there.
+        """
+        ends = (end_ms for state, end_ms in self._told.values() if state in PASSING)
+        return min(since_ms, min(ends, default=since_ms))
+
     def live(self, runs: Iterable[WorkloadInfo], asked_ms: int) -> list[WorkloadInfo]:
         """Take slurmctld's answer of `asked_ms`; return what is to be told of it.
 
@@ -83,12 +94,12 @@ class Memory:
         for run in runs:
             assert run.end_ms is not None
             missing = self._found(run)
-            known = (run.raw_id, run.start_ms) in self._told
+            known, _ = self._told.get((run.raw_id, run.start_ms), ("", 0))
             if missing is not None:
                 ended = self._end(missing, run.end_ms, run.state)
                 self._tell(ended, run.end_ms)
                 told.append(ended)
-            elif not known and run.start_ms is not None and run.nodes:
+            elif known in ("", *PASSING) and run.start_ms is not None and run.nodes:
                 told.append(run)
             self._tell(run, run.end_ms)
         return told
@@ -108,9 +119,11 @@ class Memory:
             yield self._end(missing, missing.last_ms)
 
     def forget(self, before_ms: int) -> None:
-        """Forget ends that are too old to be told again."""
+        """Forget ends that are too old to be told again; of passing words there may be a last."""
         self._told = {
-            key: told for key, told in self._told.items() if told[1] >= before_ms - _KEEP_MS
+            key: (state, end_ms)
+            for key, (state, end_ms) in self._told.items()
+            if end_ms >= before_ms - (_KEEP_PASSING_MS if state in PASSING else _KEEP_MS)
         }
 
     def _tell(self, run: WorkloadInfo, end_ms: int) -> bool:

@@ -36,7 +36,7 @@ _WAITING = (
     "RESV_DEL_HOLD",
     "RECONFIG_FAIL",
 )
-_LAST = ("COMPLETING", "STAGE_OUT")
+PASSING = ("COMPLETING", "STAGE_OUT")
 """22.05 says one word, and a flag hides the state it stands beside."""
 
 ASKED = "R,S,CG,CF,RS,SI,SO,ST,CD,CA,F,TO,NF,PR,BF,DL,OOM"
@@ -55,7 +55,7 @@ def read(states: Sequence[str]) -> tuple[Life | None, str]:
         (Life.ENDED, _ENDED),
         (Life.WAITING, _WAITING),
         (Life.RUNNING, _HELD),
-        (Life.ENDED, _LAST),
+        (Life.ENDED, PASSING),
     ):
         word = _first(present, known)
         if word:
@@ -66,7 +66,7 @@ def read(states: Sequence[str]) -> tuple[Life | None, str]:
 def ending(states: Sequence[str]) -> str:
     """Return the word for how a run in the accounts ended: `["PENDING", "REQUEUED"]` too."""
     present = {state.upper().partition(" ")[0] for state in states}
-    return _first(present, (*_ENDED, "RESIZING", *_WAITING[1:], *_LAST)) or next(iter(states), "")
+    return _first(present, (*_ENDED, "RESIZING", *_WAITING[1:], *PASSING)) or next(iter(states), "")
 
 
 def _first(present: Collection[str], known: Sequence[str]) -> str:

@@ -22,8 +22,8 @@ class Box:
         _write_etc(etc, users)
         self._init = subprocess.Popen([
             "setpriv", "--pdeathsig=KILL", "unshare", "--net", "--mount", "--uts", "--pid",
-            "--fork", "--kill-child", "--mount-proc", sys.executable, str(Path(__file__).with_name("inside.py")),
-            str(etc), str(ready),
+            "--fork", "--kill-child", "--mount-proc",
+            sys.executable, str(Path(__file__).with_name("inside.py")), str(etc), str(ready),
         ])  # fmt: skip
         end = time.monotonic() + 10
         while not ready.exists():

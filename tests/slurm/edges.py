@@ -67,7 +67,8 @@ def _read(log: Path, ended: list[Stay]) -> dict[tuple[str, int], tuple[Edge, tup
         elif kind == "launch":
             # Nothing more than this is known of a job that slurmd started without a prolog.
             began = replace(edge, not_before_ns=edge.not_before_ns - _LAUNCH_NS)
-            begun.setdefault((node, job), (began, _indices(gpus)))
+            start, held = begun.get((node, job), (began, ()))
+            begun[node, job] = start, held or _indices(gpus)
         else:
             # After a restart slurmctld has forgotten which GPUs to tell the epilog.
             start, held = begun.pop((node, job))
@@ -76,7 +77,7 @@ def _read(log: Path, ended: list[Stay]) -> dict[tuple[str, int], tuple[Edge, tup
 
 
 def _indices(gpus: str) -> tuple[int, ...]:
-    return tuple(map(int, gpus.split(",")))
+    return tuple(map(int, gpus.split(","))) if gpus != "-" else ()
 
 
 def _ns(uptime: str) -> int:

@@ -6,6 +6,7 @@ was booked against what its GPUs drew.
 
 import argparse
 import random
+import shutil
 import statistics
 import sys
 import tempfile
@@ -169,6 +170,7 @@ def main() -> int:
     options.add_argument("--jobs", type=int, default=200)
     options.add_argument("--minutes", type=float, default=10)
     options.add_argument("--seed", type=int, default=20_261_123)
+    options.add_argument("--keep", type=Path, help="where to put logs and ledger afterwards")
     chosen = options.parse_args()
     reason = missing()
     if reason:
@@ -186,6 +188,9 @@ def main() -> int:
             good = report(list(reckon(soak, gpus)), metering.ask("/v1/balance"))
         finally:
             metering.close()
+            if chosen.keep:
+                for name in ("log", "aggregator"):
+                    shutil.copytree(cluster.folder / name, chosen.keep / name, dirs_exist_ok=True)
             gpus.close()
     return 0 if good else 1
 

@@ -40,6 +40,7 @@ class Feeder:
     )
     raw_id: str = "123"
     uuid: str = UUID
+    birth_ms: int = START_MS
     first: int = 1
     previous: bytes = wire.GENESIS
     at_ms: int = START_MS
@@ -104,7 +105,7 @@ class Feeder:
         }
 
     def _holders(self) -> dict[int, HolderInfo]:
-        info = HolderInfo("slurm", self.raw_id, START_MS, self.labels)
+        info = HolderInfo("slurm", self.raw_id, self.birth_ms, self.labels)
         return {FIRST_HOLDER: info}
 
     def _window(self, meter: int, uj: int) -> Window:

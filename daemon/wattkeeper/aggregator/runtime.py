@@ -27,6 +27,7 @@ from wattkeeper.aggregator.times import rfc3339
 from wattkeeper.aggregator.windows import Deliveries
 from wattkeeper.ledger.grants import granting_clusters
 from wattkeeper.ledger.intake import MAX_POSTINGS, Intake
+from wattkeeper.ledger.queries.shown import newest_workload
 from wattkeeper.ledger.settlement import settle
 from wattkeeper.ledger.store import Ledger, LedgerError
 from wattkeeper.ledger.workloads import record_knowledge
@@ -79,6 +80,7 @@ class Aggregator:
         self._tasks: list[asyncio.Task[None]] = []
         self._lock: int | None = None
         self._ledger: Ledger | None = None
+        self._newest_run = 0
         self._intake: Intake | None = None
         self._runner: web.AppRunner | None = None
         self._exporter: Exporter | None = None
@@ -230,6 +232,7 @@ class Aggregator:
         except LedgerError as error:
             raise StartError(str(error)) from error
         self._check_clock(self._ledger.newest_ms() or 0)
+        self._newest_run = newest_workload(self._ledger)
         takeover_ms = milliseconds(self.settings.takeover_after)
         self._intake = Intake(self._ledger, takeover_after_ms=takeover_ms)
         self._targets.load()
@@ -275,6 +278,7 @@ class Aggregator:
         metrics = self.settings.metrics
         jobs = ShownJobs(
             self.ledger,
+            newest=self._newest_run,
             max_jobs=metrics.max_jobs,
             ended_for_ms=milliseconds(metrics.ended_jobs_for),
             now_ms=self._now_ms,

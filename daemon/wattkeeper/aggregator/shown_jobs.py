@@ -66,19 +66,27 @@ class ShownJobs:
 
     A running job stays while it runs, the greatest users first where there are more than
     `max_jobs`. One that has ended stays until its figures rested for `ended_for_ms` and were
-    scraped twice like that, also over a restart of the aggregator.
+    scraped twice like that, also over a restart of the aggregator. `newest` is the newest run that
+    was in the ledger at the start: what comes later is shown even if it had ended by then.
     """
 
     def __init__(
-        self, ledger: Ledger, *, max_jobs: int, ended_for_ms: int, now_ms: Callable[[], int]
+        self,
+        ledger: Ledger,
+        *,
+        newest: int,
+        max_jobs: int,
+        ended_for_ms: int,
+        now_ms: Callable[[], int],
     ) -> None:
         self._ledger = ledger
         self._max_jobs = max_jobs
         self._ended_for_ms = ended_for_ms
         self._now_ms = now_ms
         self.choice = Cached(self._choose, 0)
-        self._marks: Marks | None = None
-        self._newest: int | None = None
+        self._marks: Marks = {}
+        self._marks_read = False
+        self._newest = newest
         self._seen: dict[int, _Seen] = {}
         self._rests: dict[int, _Rest] = {}
         self._released: set[int] = set()
@@ -95,8 +103,9 @@ class ShownJobs:
             LedgerError: what is to be shown cannot be persisted.
 
         """
-        if self._marks is None:
+        if not self._marks_read:
             self._marks = job_marks(self._ledger, self._now_ms() - LEFT_MS)
+            self._marks_read = True
         self._count_scrapes()
         choice = self._choice()
         found = jobs_by_id(self._ledger, choice.workloads)
@@ -159,7 +168,7 @@ class ShownJobs:
 
     def _raised(self, job: Job) -> dict[str, int]:
         """Return the parts of a job's energy, none below what was shown before."""
-        marks = dict((self._marks or {}).get(job.id, {}))
+        marks = dict(self._marks.get(job.id, {}))
         for part, uj in (*job.energy_by_component_uj.items(), (IDLE, job.allocated_idle_uj)):
             marks[part] = max(uj, marks.get(part, 0))
         return marks
@@ -194,7 +203,7 @@ class ShownJobs:
         return {} if job.end_ms is not None else seen.watts
 
     def _persist(self, figures: Sequence[JobFigures], gone: Iterable[int]) -> None:
-        marks = self._marks or {}
+        marks = self._marks
         now = {one.job.id: _parts(one) for one in figures}
         changed = {job: parts for job, parts in now.items() if marks.get(job) != parts}
         forgotten = [job for job in gone if job in marks]

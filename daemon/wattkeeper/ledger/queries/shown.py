@@ -23,7 +23,7 @@ class Candidates:
 
 
 def candidates(
-    ledger: Ledger, *, since_ms: int, ended_since_ms: int, newer_than: int | None, most: int
+    ledger: Ledger, *, since_ms: int, ended_since_ms: int, newer_than: int, most: int
 ) -> Candidates:
     """Return running and just ended runs: running ones first, by what they used lately.
 
@@ -45,11 +45,9 @@ def candidates(
             lately, schema.holder, holder.id == lately.c.holder
         ),
         sa.select(schema.exported_job.c.workload, nothing),
+        sa.select(holder.workload, nothing).where(holder.workload > newer_than),
     ]
-    over: list[sa.ColumnElement[bool]] = [workload.id.not_in(shown)]
-    if newer_than is not None:
-        sources.append(sa.select(holder.workload, nothing).where(holder.workload > newer_than))
-        over.append(workload.id <= newer_than)
+    owed = sa.or_(workload.id.in_(shown), workload.id > newer_than)
     found = sa.union_all(*sources).subquery()
     runs = workload.end_ms.is_(None)
     query = (
@@ -59,7 +57,7 @@ def candidates(
             sa.or_(
                 runs,
                 workload.end_ms >= ended_since_ms,
-                sa.and_(~sa.and_(*over), workload.end_ms >= ended_since_ms - LEFT_MS),
+                sa.and_(owed, workload.end_ms >= ended_since_ms - LEFT_MS),
             )
         )
         .group_by(workload.id, workload.end_ms)

@@ -122,7 +122,7 @@ echo "{kind} $SLURMD_NODENAME $job $before $(now)" >>edges
 
 def launch(folder: Path) -> str:
     """Return what a batch script says first: that it runs, and on which GPUs."""
-    line = "launch $SLURMD_NODENAME $SLURM_JOB_ID $SLURM_JOB_GPUS $up $up"
+    line = "launch $SLURMD_NODENAME $SLURM_JOB_ID ${SLURM_JOB_GPUS:--} $up $up"
     return f'read -r up rest </proc/uptime; echo "{line}" >>{folder}/log/edges'
 
 

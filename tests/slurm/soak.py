@@ -126,7 +126,12 @@ def reckon(soak: Soak, gpus: Gpus) -> Iterator[Reckoning]:
     of_job: dict[int, list[Stay]] = {}
     for stay in since_granted(stays(log), starts_ns(soak.cluster, log)):
         of_job.setdefault(stay.job, []).append(stay)
-    for number, found in sorted(of_job.items()):
+    # Of a job that slurmctld started before the nodes had registered with it, nobody knows the GPUs.
+    known = {job: found for job, found in of_job.items() if all(stay.gpus for stay in found)}
+    print(
+        f"{len(of_job)} jobs ran, of {len(of_job) - len(known)} Slurm itself did not say the GPUs"
+    )
+    for number, found in sorted(known.items()):
         job = soak.metering.ask(f"/v1/jobs/{CLUSTER}/{number}")
         booked = int(job["energy_by_component_uj"]["gpu"]) if job else 0
         slack = _SECOND_NS if any(stay.node == NODES[-1].name for stay in found) else 0

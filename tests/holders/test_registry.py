@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,25 @@ async def test_a_requeued_job_is_another_holder() -> None:
     late = cgroups.see("7", 210)
     assert await keys(registry) == [new]
     assert registry.key(late) == new
+
+
+async def test_a_marked_job_goes_on_from_step_to_step() -> None:
+    """An allocation without an extern step has a new cgroup for each step, and one holder."""
+    cgroups, processes, marked = Way("cgroups"), Way("processes"), Way("marks")
+    registry = HolderRegistry([cgroups, processes, marked])
+    hold = marked.see("7", 90)
+    whole = Claim(hold, reserved_ppm=1_000_000, allocated=True)
+    marked.said = {"gpu/a": [whole]}
+    for birth_ms in (100, 200, 300):
+        step = cgroups.see("7", birth_ms)
+        processes.see("7", birth_ms)
+        processes.said = {"gpu/a": [Claim(step, 400)]}
+        assert [hold] == await keys(registry)
+        assert (replace(whole, weight=400),) == registry.claims()["gpu/a"]
+        assert () == registry.conflicts
+        cgroups.seen, processes.seen, processes.said = {}, {}, {}
+        assert [hold] == await keys(registry)
+        registry = HolderRegistry([cgroups, processes, marked], registry.remember())
 
 
 async def test_processes_join_what_they_find() -> None:

@@ -31,8 +31,9 @@ class HolderRegistry:
     The same (manager, raw id), seen in several ways, is one `HolderKey`: that of whichever way
     saw it first, kept while any still sees it. A Slurm mark with a SLUID and a cgroup named by
     job id are one job too. Where one way gives a job a second birth it is another run, with a key
-    of its own. Labels of a later source win, so marks come last. `remembered` is what
-    `remember()` gave before a restart.
+    of its own, unless an open mark says that the run goes on: without an extern step each step of
+    an allocation has a cgroup of its own. Labels of a later source win, so marks come last.
+    `remembered` is what `remember()` gave before a restart.
     """
 
     name = "holders"
@@ -131,8 +132,14 @@ class HolderRegistry:
         }
         present = {key for key, _ in seen}
         self._keys = {key: merged for key, merged in self._keys.items() if key in present}
-        alive = set(self._keys.values())
-        self._ways = {key: ways for key, ways in self._ways.items() if key in alive}
+        seeing: dict[HolderKey, set[str]] = {}
+        for key, way in seen:
+            if key in self._keys:
+                seeing.setdefault(self._keys[key], set()).add(way)
+        marked = self._marked()
+        self._ways = {
+            run: ways if run in marked else self._ways[run] | ways for run, ways in seeing.items()
+        }
         owners: dict[tuple[str, str], list[HolderKey]] = {}
         by_birth = sorted(seen.items(), key=lambda item: (item[0][0].birth_ms, item[0][1]))
         # Known keys first, so that a new one finds the run that it belongs to.

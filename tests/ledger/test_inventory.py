@@ -63,11 +63,11 @@ def words(ledger: Ledger) -> list[tuple[object, ...]]:
 
 
 def test_only_changes_are_written(ledger: Ledger) -> None:
-    """An interval for each word, closed when the word changes or the node is gone."""
+    """An interval for each expectation, closed when it changes or the node is gone."""
     say(ledger, T0, node("n1"), node("n2"))
     say(ledger, T0 + 30_000, node("n1"), node("n2"))
     assert words(ledger) == [("n1", "IDLE", 0, None), ("n2", "IDLE", 0, None)]
-    say(ledger, T0 + 60_000, node("n1", state="DOWN"))
+    say(ledger, T0 + 60_000, node("n1", gpus=2, state="DOWN"))
     assert words(ledger) == [
         ("n1", "IDLE", 0, 60),
         ("n2", "IDLE", 0, 60),
@@ -77,6 +77,14 @@ def test_only_changes_are_written(ledger: Ledger) -> None:
     with ledger.reading() as connection:
         assert inventory.until_ms(connection) == {"c": T0 + 60_000}
         assert list(inventory.newest(connection)) == [("c", "n1")]
+
+
+def test_states_come_and_go_without_growth(ledger: Ledger) -> None:
+    """A node's state changes with every job; only the newest is told."""
+    for number, state in enumerate(("IDLE", "ALLOCATED", "MIXED", "IDLE+DRAIN")):
+        say(ledger, T0 + number * 30_000, node("n1", state=state))
+    assert words(ledger) == [("n1", "IDLE+DRAIN", 0, None)]
+    assert [row.scheduler_state for row in nodes(ledger)] == ["IDLE+DRAIN"]
 
 
 def test_a_node_without_an_agent_lowers_coverage(

@@ -12,7 +12,10 @@ from wattkeeper.schedulers.base import NodeInfo
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A node by its scheduler's word over [from_ms, to_ms). `gpus`: None is not known."""
+    """A node by its scheduler's word over [from_ms, to_ms). `gpus`: None is not known.
+
+    `state` is the newest of that time.
+    """
 
     cluster: str
     node: str
@@ -29,6 +32,7 @@ def record(
     """Take a scheduler's whole inventory as of `at_ms`; only what changed is written.
 
     A node that is no longer in it is no longer expected. An older answer than the last is left.
+    Of a node's state only the newest is kept: it changes with every job, what is expected does not.
     """
     table = schema.inventory
     untils = _untils(connection, scheduler)
@@ -36,17 +40,26 @@ def record(
         return
     said = {(clean(node.cluster), clean(node.name)): node for node in nodes}
     query = sa.select(table).where(table.c.scheduler == scheduler, table.c.to_ms.is_(None))
-    over: list[int] = []
+    over: list[bulk.Row] = []
+    states: list[bulk.Row] = []
     same = set()
     for row in connection.execute(query):
         key = (row.cluster, row.node)
-        if key in said and _word(said[key]) == (row.gpus, row.state, row.expected):
-            same.add(key)
-        else:
-            over.append(row.id)
-    bulk.update(connection, table, "to_ms", "id", [(at_ms, number) for number in over])
-    rows = [(scheduler, *key, *_word(node), at_ms) for key, node in said.items() if key not in same]
-    columns = "scheduler cluster node gpus state expected from_ms"
+        node = said.get(key)
+        if node is None or _due(node) != (row.gpus, row.expected):
+            over.append((at_ms, row.id))
+            continue
+        same.add(key)
+        if clean(node.state) != row.state:
+            states.append((clean(node.state), row.id))
+    bulk.update(connection, table, "to_ms", "id", over)
+    bulk.update(connection, table, "state", "id", states)
+    rows = [
+        (scheduler, *key, *_due(node), clean(node.state), at_ms)
+        for key, node in said.items()
+        if key not in same
+    ]
+    columns = "scheduler cluster node gpus expected state from_ms"
     bulk.insert(connection, table, columns, rows)
     _note(connection, scheduler, {cluster for cluster, _ in said} | untils.keys(), at_ms)
 
@@ -94,8 +107,8 @@ def _listed(row: sa.Row[tuple[object, ...]], from_ms: int, to_ms: int) -> Listed
     return Listed(row.cluster, row.node, row.gpus, row.state, expected, from_ms, to_ms)
 
 
-def _word(node: NodeInfo) -> tuple[int | None, str, int]:
-    return node.gpus, clean(node.state), int(node.expected)
+def _due(node: NodeInfo) -> tuple[int | None, int]:
+    return node.gpus, int(node.expected)
 
 
 def _untils(connection: sa.Connection, scheduler: str) -> dict[str, int]:

@@ -384,7 +384,7 @@ inventory = Table(
     sa.Index(None, "scheduler", "to_ms"),
     sa.Index(None, "to_ms"),
 )
-"""A node by its scheduler's word, while that word was the same; `to_ms` is null in the newest."""
+"""A node while the same was expected of it; `to_ms` is null in the newest. `state` is its last."""
 
 inventoried = Table(
     "inventoried",

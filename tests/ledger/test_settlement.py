@@ -311,6 +311,22 @@ def test_a_scheduler_that_stays_away(ledger: Ledger, intake: Intake) -> None:
     assert kinds == ["unsettled"]
 
 
+def test_a_node_that_was_cut_off_for_longer_than_schedulers_are_waited_for(
+    ledger: Ledger, intake: Intake
+) -> None:
+    """Its scheduler answered all the time: all of the backlog is settled, however long it is."""
+    late = T0 + LONGEST_WAIT_MS + DAY_MS
+    answer(ledger, intake, T0)
+    answer(ledger, intake, late, run(7, T0, 0))
+    meter = gpu(Journal())
+    meter.point()
+    meter.run(2 * PIECE, (1, 1_000))
+    meter.journal.deliver(intake, late)
+    intake.commit_sync()
+    settle_all(ledger, late)
+    assert settled(ledger)["7"] == (2 * PIECE * 1_000, 2 * PIECE * WINDOW)
+
+
 def test_a_scheduler_that_was_switched_off(ledger: Ledger, intake: Intake) -> None:
     """After a week of silence nothing more is kept for it, until it speaks again."""
     meter = at_rest(ledger, intake, 2)

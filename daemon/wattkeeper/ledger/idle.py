@@ -31,17 +31,23 @@ def tidy(connection: sa.Connection, slot_ms: int, now_ms: int, most: int) -> boo
 def _over(most: int) -> "sa.Select[Any]":
     """Stretches whose grants can change no more: the scheduler spoke of later times."""
     idle, meter, node, spoke = schema.idle.c, schema.meter.c, schema.node.c, schema.granting.c
-    of_cluster = sa.select(sa.func.max(spoke.until_ms)).where(spoke.cluster == node.cluster)
     return (
         sa.select(idle.id)
         .join(schema.meter, meter.id == idle.meter)
         .join(schema.node, node.id == meter.node)
         .where(
             idle.keep_ms < sa.select(sa.func.max(spoke.until_ms)).scalar_subquery(),
-            idle.keep_ms < of_cluster.scalar_subquery(),
+            idle.keep_ms < _spoke_until(),
         )
         .limit(most)
     )
+
+
+def _spoke_until() -> "sa.ScalarSelect[int]":
+    """Return up to when a scheduler spoke of the cluster of `node`."""
+    spoke = schema.granting.c
+    mine = spoke.cluster == schema.node.c.cluster
+    return sa.select(sa.func.max(spoke.until_ms)).where(mine).scalar_subquery()
 
 
 def _forget(connection: sa.Connection, which: "sa.Select[Any]") -> int:
@@ -53,13 +59,17 @@ def _forget(connection: sa.Connection, which: "sa.Select[Any]") -> int:
 
 
 def _give_up(connection: sa.Connection, now_ms: int, most: int) -> int:
-    """Leave with `idle` what has waited for too long, and say so once in that time."""
+    """Leave with `idle` what has waited for too long, and say so once in that time.
+
+    What its scheduler has spoken of is not waiting for it, however late its node delivered it.
+    """
     idle, meter, event = schema.idle.c, schema.meter.c, schema.event.c
     oldest_ms = now_ms - LONGEST_WAIT_MS
     which = (
         sa.select(idle.id, meter.node)
         .join(schema.meter, meter.id == idle.meter)
-        .where(idle.keep_ms.is_(None), idle.to_ms < oldest_ms)
+        .join(schema.node, schema.node.c.id == meter.node)
+        .where(idle.keep_ms.is_(None), idle.to_ms < oldest_ms, idle.to_ms > _spoke_until())
         .order_by(idle.to_ms)
         .limit(most)
     )

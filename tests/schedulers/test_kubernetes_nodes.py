@@ -35,6 +35,9 @@ def _node(*args: Any, **kwargs: Any) -> NodeInfo:
         (None, {}, {"nvidia.com/gpu.present": "true"}),
         (0, {"nvidia.com/gpu": "0"}, {"nvidia.com/gpu.present": "true"}),
         (3, {"nvidia.com/gpu": "3"}, {"nvidia.com/gpu.count": "many"}),
+        # More than the books can hold would keep every answer out of them.
+        (3, {"nvidia.com/gpu": "3"}, {"nvidia.com/gpu.count": "9" * 60}),
+        (0, {"nvidia.com/gpu": "99999999999999999999"}, {}),
     ],
 )
 def test_physical_gpus(gpus: int | None, capacity: dict[str, str], labels: dict[str, str]) -> None:

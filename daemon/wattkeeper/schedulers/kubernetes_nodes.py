@@ -13,6 +13,8 @@ _WHOLE = ("nvidia.com/gpu", "amd.com/gpu")
 _MIG = "nvidia.com/mig-"
 _SHARED = "nvidia.com/gpu.shared"
 _REPLICAS = "nvidia.com/gpu.replicas"
+_MOST_GPUS = 4096
+"""No node has more: a label that says so is a mistake."""
 _POWERED_DOWN = frozenset(
     ("node.cloudprovider.kubernetes.io/shutdown", "node.kubernetes.io/out-of-service")
 )
@@ -42,9 +44,10 @@ def _state(item: Node) -> str:
 def _gpus(capacity: Mapping[str, str], labels: Mapping[str, str]) -> int | None:
     """Return the physical GPUs, None where only parts or replicas of them are counted."""
     for key in _COUNTS:
-        if (count := labels.get(key, "")).isdecimal():
-            return int(count)
-    counted = [int(text) for key in _WHOLE if (text := capacity.get(key, "")).isdecimal()]
+        if (count := _number(labels.get(key, ""))) is not None:
+            return count
+    numbers = [_number(capacity.get(key, "")) for key in _WHOLE]
+    counted = [number for number in numbers if number is not None]
     shared = _SHARED in capacity or labels.get(_REPLICAS, "1") not in {"0", "1"}
     if shared or any(key.startswith(_MIG) for key in capacity):
         return None
@@ -52,6 +55,12 @@ def _gpus(capacity: Mapping[str, str], labels: Mapping[str, str]) -> int | None:
     if not counted and labels.get(_PRESENT) == "true":
         return None
     return sum(counted)
+
+
+def _number(text: str) -> int | None:
+    if len(text) > len(str(_MOST_GPUS)) or not text.isdecimal() or int(text) > _MOST_GPUS:
+        return None
+    return int(text)
 
 
 class Inventory:

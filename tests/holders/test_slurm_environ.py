@@ -297,3 +297,22 @@ def test_only_what_slurm_said_is_claimed(
         await node.close()
 
     asyncio.run(run())
+
+
+async def test_what_has_ended_is_forgotten(node: Node) -> None:
+    """Of steps and short processes that have ended only the GPUs stay that they named."""
+    job = node.job()
+    task(node.machine, job / "step_batch", 10, SLURM_JOB_ID="7", SLURM_JOB_GPUS="0")
+    for number in range(20):
+        step = job / f"step_{number}"
+        task(node.machine, step, 100 + number, SLURM_JOB_ID="7", SLURM_STEP_GPUS="1")
+        (job / "step_batch/cgroup.procs").write_text("10\n")
+        task(node.machine, job / "step_batch", 200 + number, parent=10)
+        await node.look()
+        shutil.rmtree(step)
+    await node.look()
+    (known,) = node.environ._jobs.values()
+    assert ["step_batch"] == list(known.steps)
+    assert {10, 219} == {pid for pid, _ in known.steps["step_batch"].read}
+    assert {"gpu/GPU-0": ["7"], "gpu/GPU-1": ["7"]} == node.held()
+    await node.close()

@@ -30,13 +30,15 @@ _FIX_DENIED = "give the agent CAP_SYS_PTRACE, or let prolog and epilog mark jobs
 class _Job:
     """What is known of a job. `due_ns`: when its tasks are looked at again, in boot time.
 
-    `understood`: the environment of a task of it has been read.
+    `past`: what steps named that have ended; `understood`: the environment of a task of it has
+    been read.
     """
 
     life: Life
     first_ns: int
     due_ns: int = 0
     steps: dict[str, Step] = field(default_factory=dict)
+    past: Step = field(default_factory=Step)
     meters: dict[str, Claim] = field(default_factory=dict)
     empty_ns: int | None = None
     retries: int = 0
@@ -45,12 +47,12 @@ class _Job:
     @property
     def gpus(self) -> set[int]:
         """Indices over all steps: a step may have fewer than the job."""
-        return {index for step in self.steps.values() for index in step.gpus}
+        return self.past.gpus.union(*(step.gpus for step in self.steps.values()))
 
     @property
     def shared(self) -> bool:
         """Whether the job said that others share its GPUs."""
-        return any(step.shared for step in self.steps.values())
+        return self.past.shared or any(step.shared for step in self.steps.values())
 
 
 class SlurmEnvironHolders:
@@ -150,12 +152,14 @@ class SlurmEnvironHolders:
 
     def _read(self, job: _Job, tasks: Tasks, now_ns: int) -> None:
         fresh = False
-        for folder in job.life.folders:
-            for place in steps(folder):
-                fresh |= place.name not in job.steps
-                step = job.steps.setdefault(place.name, Step())
-                tasks.read(place, step)
-                job.understood = job.understood or bool(step.read)
+        places = steps(job.life.folders)
+        for name in job.steps.keys() - places.keys():
+            job.past.take(job.steps.pop(name))
+        for name, folders in places.items():
+            fresh |= name not in job.steps
+            step = job.steps.setdefault(name, Step())
+            tasks.read(name, folders, step)
+            job.understood = job.understood or bool(step.read)
         if fresh:
             job.first_ns = now_ns
         young = now_ns - job.first_ns < _YOUNG_NS

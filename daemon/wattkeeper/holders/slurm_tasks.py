@@ -7,9 +7,9 @@ is root's, has none of them.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from wattkeeper.holders import gpus, kernel
@@ -25,22 +25,35 @@ _SHARING = ("CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", "SLURM_SHARDS_ON_NODE")
 
 @dataclass(slots=True)
 class Step:
-    """What the tasks of one step have said. `read`: (pid, start) of those that were understood."""
+    """What the tasks of one step have said.
+
+    `read`: (pid, start) of those that were understood and are still there.
+    """
 
     gpus: set[int] = field(default_factory=set)
     shared: bool = False
     flaw: str = ""
     read: set[tuple[int, int]] = field(default_factory=set)
 
+    def take(self, other: "Step") -> None:
+        """Take over what another step has named."""
+        self.gpus |= other.gpus
+        self.shared = self.shared or other.shared
 
-def steps(folder: Path) -> Iterator[Path]:
-    """Yield the folders of a job's steps that have tasks of the user."""
-    try:
-        with os.scandir(folder) as entries:
-            names = sorted(e.name for e in entries if e.name.startswith("step_"))
-    except OSError:
-        return
-    yield from (folder / name for name in names if name != "step_extern")
+
+def steps(folders: Iterable[Path]) -> dict[str, list[Path]]:
+    """Return the folders of each step that has tasks of the user, of all folders of a job."""
+    found: dict[str, list[Path]] = {}
+    for folder in folders:
+        try:
+            with os.scandir(folder) as entries:
+                names = sorted(e.name for e in entries if e.name.startswith("step_"))
+        except OSError:
+            continue
+        for name in names:
+            if name != "step_extern":
+                found.setdefault(name, []).append(folder / name)
+    return found
 
 
 class Tasks:
@@ -52,25 +65,32 @@ class Tasks:
         self._root = procfs.stat().st_uid
         self.denied = False
 
-    def read(self, folder: Path, step: Step) -> None:
-        """Take in the tasks of a step's folder that were not understood yet.
+    def read(self, name: str, folders: Iterable[Path], step: Step) -> None:
+        """Take in the tasks in a step's folders that were not understood yet.
 
         A task that slurmstepd has forked and that has not become the user's program yet is left
         for the next time. What a task's environment said first stays: its user may rewrite it.
         """
         budget = _MOST_READ
-        for pid in islice(kernel.processes(folder), _MOST_PIDS):
+        known, step.read = step.read, set()
+        for pid in chain.from_iterable(islice(kernel.processes(f), _MOST_PIDS) for f in folders):
             start = kernel.start_ticks(self._procfs, pid)
-            if start is None or (pid, start) in step.read or not budget:
+            if start is None or (pid, start) in step.read:
                 continue
-            budget -= 1
-            if not self._started_by_stepd(pid):
+            if (pid, start) in known:
                 step.read.add((pid, start))
-                continue
-            environ = self._environ(pid)
-            if "SLURM_JOB_ID" in environ:
-                step.read.add((pid, start))
-                _take(step, folder.name, environ)
+            elif budget:
+                budget -= 1
+                self._take_in(name, pid, start, step)
+
+    def _take_in(self, name: str, pid: int, start: int, step: Step) -> None:
+        if not self._started_by_stepd(pid):
+            step.read.add((pid, start))
+            return
+        environ = self._environ(pid)
+        if "SLURM_JOB_ID" in environ:
+            step.read.add((pid, start))
+            _take(step, name, environ)
 
     def _started_by_stepd(self, pid: int) -> bool:
         parent = self._procfs / str(kernel.parent(self._procfs, pid) or 0)

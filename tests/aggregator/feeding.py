@@ -85,9 +85,11 @@ class Feeder:
                 records += [self._point(1), self._point(2)]
         return records
 
-    def snapshot(self, utilization_ppm: int = 900_000, advertise: str = "") -> wire.Snapshot:
-        """Return what the node looks like now."""
-        holder = (FIRST_HOLDER,)
+    def snapshot(
+        self, utilization_ppm: int = 900_000, advertise: str = "", *, held: bool = True
+    ) -> wire.Snapshot:
+        """Return what the node looks like now; `held`: whether it sees its job on the devices."""
+        holder = (FIRST_HOLDER,) if held else ()
         return wire.Snapshot(
             meters=(
                 wire.Live(1, self.at_ms, 400_000, 61_000, utilization_ppm, holder),
@@ -100,7 +102,9 @@ class Feeder:
 
     def _meters(self) -> dict[int, MeterInfo]:
         return {
-            1: MeterInfo(f"gpu/{self.uuid}", Component.GPU, "nvml", {"uuid": self.uuid}),
+            1: MeterInfo(
+                f"gpu/{self.uuid}", Component.GPU, "nvml", {"uuid": self.uuid, "gpu": "0"}
+            ),
             2: MeterInfo("cpu/0/package", Component.CPU, "rapl"),
         }
 

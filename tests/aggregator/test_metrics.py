@@ -3,6 +3,9 @@
 import asyncio
 import shutil
 import subprocess
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,11 +13,16 @@ import sqlalchemy as sa
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.aggregator.conftest import Centre
-from tests.aggregator.feeding import CPU_UJ, GPU_UJ, Feeder
+from tests.aggregator.feeding import CPU_UJ, GPU_UJ, START_MS, Feeder
 from wattkeeper.aggregator.cached import Cached
 from wattkeeper.aggregator.label_values import cut
+from wattkeeper.aggregator.metrics import Exporter
+from wattkeeper.aggregator.polls import Polls
+from wattkeeper.aggregator.snapshot import Snapshot
 from wattkeeper.ledger import schema
+from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.model.holder import MAX_LABEL
+from wattkeeper.schedulers.base import Knowledge, NodeGpus, WorkloadInfo
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "exposition" / "aggregator.prom"
 GROUPS = {"groups": {"rack": {"r12": ("node[001-018]",)}, "row": {"a": ("node001",)}}}
@@ -147,6 +155,30 @@ async def test_totals_never_fall(centre: Centre) -> None:
     assert list(before.values()) == list(taken.values())
 
 
+async def test_a_gpu_that_only_the_scheduler_granted_is_idle_too(centre: Centre) -> None:
+    """Nothing of the job runs, so its node sees nobody; a silent node tells nothing of now."""
+    feeder = await centre.fed()
+    run = WorkloadInfo(
+        "west", "slurm", "9", "9", account="chemistry", start_ms=START_MS,
+        gpus=(NodeGpus("node001", (0,)),),
+    )  # fmt: skip
+    ledger, now_ms = centre.aggregator.ledger, centre.clock[0]
+    known = Knowledge([run], granted_ms=now_ms)
+    await asyncio.to_thread(record_knowledge, ledger, "slurm", known, now_ms=now_ms)
+    for ppm, held, expected in (
+        (0, False, {("chemistry",): 1.0}),
+        (0, True, {("physics",): 1.0}),
+        (900_000, False, {}),
+    ):
+        await centre.deliver(feeder.batch([], feeder.snapshot(ppm, held=held)))
+        centre.aggregator.exporter.expire()
+        assert expected == samples(await centre.text("/metrics"), "wattkeeper_allocated_idle_gpus")
+    await centre.deliver(feeder.batch([], feeder.snapshot(0, held=False)))
+    centre.clock[0] += 600_000
+    centre.aggregator.exporter.expire()
+    assert samples(await centre.text("/metrics"), "wattkeeper_allocated_idle_gpus") == {}
+
+
 async def test_openmetrics_is_negotiated(centre: Centre) -> None:
     """A scraper that asks for OpenMetrics gets it."""
     url = f"{centre.aggregator.url}/metrics"
@@ -180,3 +212,63 @@ def test_cached_values_rest() -> None:
     assert cached.get() == 2
     cached.expire()
     assert cached.get() == 3
+
+
+def test_a_slow_value_does_not_hold_up_who_asks() -> None:
+    """After the first one the older is given, and the new one the next time."""
+    go_on, values = threading.Event(), iter([1, 2])
+
+    def compute() -> int:
+        value = next(values)
+        if value == 2:
+            go_on.wait(20)
+        return value
+
+    with ThreadPoolExecutor(1) as pool:
+        cached = Cached(compute, 3600, pool=pool, patience_s=0.01)
+        assert cached.get() == 1
+        cached.expire()
+        assert [cached.get(), cached.get()] == [1, 1]
+        go_on.set()
+        pool.submit(int).result(20)  # comes after the new value
+        assert cached.get() == 2
+
+
+def test_a_new_value_is_waited_for_where_it_is_quick() -> None:
+    """Who asks gets the newest, and expiry reaches what it is made of."""
+    counts = [0, 0]
+
+    def part() -> int:
+        counts[0] += 1
+        return counts[0]
+
+    inner = Cached(part, 60)
+    with ThreadPoolExecutor(1) as pool:
+        outer = Cached(lambda: inner.get() * 10, 60, pool=pool, patience_s=20, parts=(inner,))
+        assert [outer.get(), outer.get()] == [10, 10]
+        outer.expire()
+        assert outer.get() == 20
+
+
+def test_the_schedulers_answers_are_metrics() -> None:
+    """State, time and length of the last answer."""
+    polls = Polls(("slurm", "kubernetes"))
+    polls.answered("slurm", START_MS, 0.25)
+    polls.failed("slurm", "connection refused")
+    shown = Snapshot((), 0, (), {}, (), 0, 0, None, polls.now(), Counter(), Counter(), None)
+    exporter = Exporter(
+        Cached(lambda: shown, 0),
+        identity="none",
+        max_values=1,
+        group_kinds=(),
+        scraped=lambda _: None,
+    )
+    text = exporter.render()[0].decode()
+    states = samples(text, "wattkeeper_scheduler_state")
+    assert [key for key, value in states.items() if value] == [
+        ("slurm", "failing"),
+        ("kubernetes", "waiting"),
+    ]
+    prefix = "wattkeeper_scheduler_answer"
+    assert samples(text, f"{prefix}_seconds") == {("slurm",): 0.25}
+    assert samples(text, f"{prefix}_timestamp_seconds") == {("slurm",): START_MS / 1000}

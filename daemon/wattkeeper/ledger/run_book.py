@@ -15,6 +15,8 @@ Key = tuple[str, str, str]
 """Cluster, manager and one of the ids of a run or a holder."""
 
 _CHUNK = 500
+_NEWEST = "newest_workload"
+"""The setting that keeps the highest number of a run, where that run is gone."""
 _COLUMNS = "cluster manager raw_id other_id run scheduler " + " ".join(WORDS) + " start_ms end_ms"
 
 
@@ -125,6 +127,8 @@ class RunBook:
             (run.id, held.id) for held, run in self._moved.values() if held.workload is not None
         ]
         bulk.update(self.connection, schema.holder, "workload", "id", sorted(moved))
+        if self._gone:
+            _keep_newest(self.connection)
         for column in (schema.workload.c.id, schema.identity.c.workload, schema.label.c.workload):
             statement = sa.delete(column.table).where(column == sa.bindparam("gone"))
             rows = [(gone,) for gone in sorted(self._gone)]
@@ -180,8 +184,7 @@ def write(connection: sa.Connection, runs: Iterable[Run]) -> None:
     """Write the runs that are new, which get their ids, or changed."""
     runs = list(runs)
     fresh = [run for run in runs if run.fresh]
-    newest = connection.scalar(sa.select(sa.func.max(schema.workload.c.id))) if fresh else 0
-    for number, run in enumerate(fresh, (newest or 0) + 1):
+    for number, run in enumerate(fresh, (_newest(connection) if fresh else 0) + 1):
         run.id = number
     bulk.insert(connection, schema.workload, f"{_COLUMNS} id", map(_row, fresh))
     bulk.insert(connection, schema.identity, "user name erased workload", _named(fresh))
@@ -189,6 +192,20 @@ def write(connection: sa.Connection, runs: Iterable[Run]) -> None:
     bulk.update(connection, schema.workload, _COLUMNS, "id", map(_row, changed))
     bulk.update(connection, schema.identity, "user name erased", "workload", _named(changed))
     labels.write(connection, [run for run in runs if run.relabelled])
+
+
+def _newest(connection: sa.Connection) -> int:
+    """Return the highest number that a run ever had: what was exported stands under it."""
+    setting = schema.setting.c
+    kept = connection.scalar(sa.select(setting.value).where(setting.key == _NEWEST))
+    newest = connection.scalar(sa.select(sa.func.max(schema.workload.c.id)))
+    return max(newest or 0, int(kept or 0))
+
+
+def _keep_newest(connection: sa.Connection) -> None:
+    newest = _newest(connection)
+    connection.execute(sa.delete(schema.setting).where(schema.setting.c.key == _NEWEST))
+    connection.execute(sa.insert(schema.setting).values(key=_NEWEST, value=str(newest)))
 
 
 def _row(run: Run) -> bulk.Row:

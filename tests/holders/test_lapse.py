@@ -4,14 +4,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from tests.holders.test_mark_book import end, start
 from tests.sources.tree import FakeClock
 from wattkeeper.holders import marks
 from wattkeeper.holders.base import Claim, HolderKey
+from wattkeeper.holders.gpus import Device
 from wattkeeper.holders.mark_holders import MarkHolders, Surroundings
+from wattkeeper.model.meter import Partition
 
 MINUTE = 60_000_000_000
-GPUS = {0: "gpu/GPU-a", 1: "gpu/GPU-b"}
+GPUS: dict[int, Device] = {0: "gpu/GPU-a", 1: "gpu/GPU-b"}
 
 
 @dataclass
@@ -40,6 +44,7 @@ class Node:
     died: dict[str, int] = field(default_factory=dict)
     others: dict[str, Sequence[Claim]] = field(default_factory=dict)
     roll: Roll = field(default_factory=Roll)
+    devices: dict[int, Device] = field(default_factory=lambda: dict(GPUS))
 
     def __post_init__(self) -> None:
         self.clock.now_ns = 0
@@ -48,7 +53,7 @@ class Node:
     def agent(self, *, peek: bool = False) -> MarkHolders:
         """Return the marks of an agent that has just started."""
         around = Surroundings(self, self.roll, self.claims, self.clock, MINUTE)
-        return MarkHolders(self.spool, lambda: GPUS, "b", around=around, peek=peek)
+        return MarkHolders(self.spool, lambda: self.devices, "b", around=around, peek=peek)
 
     def birth_ms(self, _manager: str, raw_id: str) -> int | None:
         """Return some birth of those who live."""
@@ -164,6 +169,34 @@ async def test_another_job_that_names_the_gpu_ends_the_grace(tmp_path: Path) -> 
     node.others = {"gpu/GPU-a": (Claim(other, allocated=True),)}
     assert [] == await node.look()
     assert 1 == node.holders.missed_epilogs
+
+
+async def test_others_on_a_shared_gpu_end_no_grace(tmp_path: Path) -> None:
+    """Slurm has given it to several: an allocation between two steps keeps its part."""
+    node = Node(tmp_path)
+    marks.write(tmp_path, msgspec.structs.replace(start(1, "7"), shared=True))
+    node.alive.add("7")
+    await node.look(1)
+    node.die("7")
+    node.others = {"gpu/GPU-a": (Claim(HolderKey("slurm", "8", 9), allocated=True),)}
+    assert ["7"] == await node.look(0.1)
+
+
+async def test_others_on_another_instance_end_no_grace(tmp_path: Path) -> None:
+    """Two jobs on two MIG instances of one GPU have nothing to do with each other."""
+    node = Node(tmp_path)
+    parts = [Partition(f"MIG-{n}", "gpu/GPU-a", n, 500_000, 500_000) for n in (1, 2)]
+    node.devices = dict(enumerate(parts))
+    node.holders = node.agent()
+    marks.write(tmp_path, start(1, "7"))
+    node.alive.add("7")
+    await node.look(1)
+    node.die("7")
+    other = HolderKey("slurm", "8", 9)
+    node.others = {"gpu/GPU-a": (Claim(other, allocated=True, partitions=("MIG-2",)),)}
+    assert ["7"] == await node.look(0.1)
+    node.others = {"gpu/GPU-a": (Claim(other, allocated=True, partitions=("MIG-1",)),)}
+    assert [] == await node.look(0.1)
 
 
 async def test_the_cgroup_went_while_no_agent_ran(tmp_path: Path) -> None:

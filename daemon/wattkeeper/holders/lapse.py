@@ -1,10 +1,11 @@
 """When a marked hold ends though no epilog says so: the rules, without files."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from wattkeeper.holders.base import Claim, HolderKey
+from wattkeeper.holders.gpus import whole
 from wattkeeper.holders.mark_book import Hold
 from wattkeeper.model.clock import NS_PER_S
 
@@ -48,7 +49,8 @@ class Lapse:
 
     A hold whose cgroup is there goes on. One whose cgroup has gone ends `grace_ns` later, unless
     Slurm still lists the job (an allocation between two steps has no cgroup), or at once where
-    another job names the GPU. One whose cgroup never was ends when Slurm does not list it.
+    another job names what it held alone. One whose cgroup never was ends when Slurm does not list
+    it.
     """
 
     def __init__(self, cgroups: Cgroups, roll: Roll, grace_ns: int) -> None:
@@ -60,13 +62,13 @@ class Lapse:
     def review(
         self,
         holds: Sequence[Hold],
-        meters: Mapping[HolderKey, Collection[str]],
+        held: Mapping[HolderKey, Mapping[str, Claim]],
         others: Mapping[str, Sequence[Claim]],
         now_ns: int,
     ) -> Review:
         """Look at every open hold.
 
-        `meters`: what each holds; `others`: claims on meters by the environments of jobs.
+        `held`: what each claims, by meter; `others`: claims on meters by the environments of jobs.
         """
         review = Review()
         keys = {hold.key for hold in holds}
@@ -76,14 +78,14 @@ class Lapse:
                 self._missing.pop(hold.key, None)
                 if not hold.lived:
                     review.lived.append(hold)
-            elif self._has_lapsed(hold, meters.get(hold.key, ()), others, now_ns, review):
+            elif self._has_lapsed(hold, held[hold.key], others, now_ns, review):
                 review.lapsed.append(hold)
         return review
 
     def _has_lapsed(
         self,
         hold: Hold,
-        meters: Collection[str],
+        held: Mapping[str, Claim],
         others: Mapping[str, Sequence[Claim]],
         now_ns: int,
         review: Review,
@@ -92,9 +94,11 @@ class Lapse:
         if gone_ns is None:
             review.ask |= now_ns - hold.start.boot_ns >= _NEVER_SEEN_NS
             return self._is_listed(hold, hold.start.boot_ns + _NEVER_SEEN_NS) is False
-        if any(
-            claim.holder is not None and claim.holder.raw_id not in hold.names
-            for meter in meters
+        if not hold.latest.shared and any(
+            claim.holder is not None
+            and claim.holder.raw_id not in hold.names
+            and _takes(claim, own)
+            for meter, own in held.items()
             for claim in others.get(meter, ())
         ):
             return True
@@ -119,3 +123,10 @@ class Lapse:
             return None
         asked_ns, listed = self._roll.answer
         return hold.latest.labels["job_id"] in listed if asked_ns > after_ns else None
+
+
+def _takes(claim: Claim, own: Claim) -> bool:
+    """Tell whether another's claim on a GPU is to what was held alone."""
+    if own.partitions and claim.partitions:
+        return not set(own.partitions).isdisjoint(claim.partitions)
+    return bool(own.partitions) or whole(own)

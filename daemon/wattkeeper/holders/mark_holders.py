@@ -182,9 +182,9 @@ class MarkHolders:
     def _end_forgotten(self, book: MarkBook) -> bool:
         if self._lapse is None or self._around is None or self._peek:
             return False
-        meters = {hold.key: self._meters(hold) for hold in book.holds}
+        held = {hold.key: self._claims_of(hold) for hold in book.holds}
         now_ns = self._around.clock.boot_ns()
-        review = self._lapse.review(book.holds, meters, self._around.others(), now_ns)
+        review = self._lapse.review(book.holds, held, self._around.others(), now_ns)
         for hold in review.lived:
             book.live(hold)
         self._note([book.lapse(hold, now_ns) for hold in review.lapsed])
@@ -263,13 +263,15 @@ class MarkHolders:
     def _claim(self, holds: Sequence[Hold]) -> None:
         by_meter: dict[str, list[tuple[Hold, Claim]]] = {}
         for hold in holds:
-            held = gpus.claims(self._held(hold), hold.key, shared=hold.latest.shared)
-            for meter, claim in held.items():
+            for meter, claim in self._claims_of(hold).items():
                 by_meter.setdefault(meter, []).append((hold, claim))
         known = self._devices()
         named = {index for hold in holds for index in hold.latest.gpus}
         self._unknown = frozenset(named - known.keys()) if known else frozenset()
         self._claims = {meter: _alone(claims) for meter, claims in by_meter.items()}
+
+    def _claims_of(self, hold: Hold) -> dict[str, Claim]:
+        return gpus.claims(self._held(hold), hold.key, shared=hold.latest.shared)
 
     def _held(self, hold: Hold) -> list[Device]:
         known, partitions = self._devices(), self._partitions()
@@ -277,7 +279,7 @@ class MarkHolders:
         return [*named, *(gpus.by_uuid(uuid, partitions) for uuid in hold.latest.uuids)]
 
     def _meters(self, hold: Hold) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(gpus.meter(device) for device in self._held(hold)))
+        return tuple(self._claims_of(hold))
 
 
 def _alone(claims: Sequence[tuple[Hold, Claim]]) -> tuple[Claim, ...]:

@@ -1,4 +1,6 @@
-"""`docs/metrics.md` lists every metric.
+"""`docs/metrics.md` lists every metric, and shows queries that answer what it says.
+
+`metrics_head.md` is what it begins with.
 
 Renew it with `python3 start.py test tests/docs --regenerate`.
 """
@@ -13,55 +15,16 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.docs.queries import QUERIES, series, shown
 from wattkeeper.agent.families import FAMILIES
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/metrics.md"
 AGENT = ROOT / "tests/fixtures/exposition/agent.prom"
 AGGREGATOR = ROOT / "tests/fixtures/exposition/aggregator.prom"
+HEAD = Path(__file__).with_name("metrics_head.md")
 PROMTOOL = shutil.which("promtool")
 SOURCES = ROOT / "daemon/wattkeeper/sources"
-
-HEAD = """\
-# Metrics
-
-Generated from the programs' own expositions; do not edit. Base units throughout, ratios 0 to 1.
-Device series carry `node` (and `cluster`, if it is configured) and no label of a job: join them by
-`wattkeeper_holder_ratio` and `wattkeeper_workload_info`.
-
-## Scraping
-
-```yaml
-scrape_configs:
-  - job_name: wattkeeper
-    http_sd_configs: [{url: "http://aggregator:9746/v1/prometheus/targets"}]
-  - job_name: wattkeeper-aggregator
-    static_configs: [{targets: ["aggregator:9746"]}]
-```
-
-An agent is listed under the address that it advertises: `advertise`, else its name where it listens
-on more than the loopback. It stays listed when it is silent, so that `up == 0` tells. Its cluster,
-name and groups are meta labels (`__meta_wattkeeper_node`, …) for relabeling.
-
-## Questions to start from
-
-```promql
-# power of every GPU, with its model
-wattkeeper_gpu_power_watts * on (node, uuid) group_left (model) wattkeeper_gpu_info
-# who holds what, with account and partition
-wattkeeper_holder_ratio
-  * on (manager, workload) group_left (account, partition) wattkeeper_workload_info
-# energy of a job so far (never `increase` of a job's series: it misses its beginning)
-sum by (workload) (last_over_time(wattkeeper_job_energy_joules_total[1h]))
-# energy of each account today
-sum by (account) (increase(wattkeeper_account_energy_joules_total[1d]))
-# must be 0; page somebody if not
-wattkeeper_ledger_problems
-# silent nodes; sources that are denied or failing
-wattkeeper_nodes{state="silent"}
-wattkeeper_source_state{state=~"denied|failing"} == 1
-```
-"""
 
 
 class Family(NamedTuple):
@@ -106,7 +69,7 @@ def page() -> str:
     """Return what `docs/metrics.md` has to say."""
     aggregator = table(families(AGGREGATOR.read_text()))
     return (
-        f"{HEAD}\n## Agent (`:9745/metrics`)\n\n{table(agent_families())}\n\n"
+        f"{HEAD.read_text()}{shown()}\n## Agent (`:9745/metrics`)\n\n{table(agent_families())}\n\n"
         f"## Aggregator (`:9746/metrics`)\n\n{aggregator}\n"
     )
 
@@ -120,17 +83,36 @@ def test_page_is_up_to_date(request: pytest.FixtureRequest) -> None:
 
 @pytest.mark.promtool
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (package prometheus)")
-def test_the_queries_can_be_asked(tmp_path: Path) -> None:
-    """The real promtool parses each of them, as a recording rule."""
-    block = HEAD.partition("```promql\n")[2].partition("```")[0]
-    queries = [query for query in re.split(r"^#.*\n", block, flags=re.MULTILINE) if query.strip()]
-    single = [" ".join(query.split()) for query in queries[:-1]] + queries[-1].splitlines()
-    rules = [{"record": f"q:{n}", "expr": query} for n, query in enumerate(single)]
-    file = tmp_path / "rules.json"  # JSON is YAML
-    file.write_text(json.dumps({"groups": [{"name": "page", "rules": rules}]}))
-    command = [str(PROMTOOL), "check", "rules", str(file)]
+def test_the_queries_answer(tmp_path: Path) -> None:
+    """By Prometheus' own engine over known series: every join finds its one."""
+    expected = [
+        {
+            "expr": query.text,
+            "eval_time": "1d",
+            "exp_samples": [{"labels": k, "value": v} for k, v in query.answer.items()],
+        }
+        for query in QUERIES
+    ]
+    known = [{"series": name, "values": values} for name, values in series().items()]
+    test = {"interval": "1m", "input_series": known, "promql_expr_test": expected}
+    file = tmp_path / "page.json"  # JSON is YAML
+    file.write_text(json.dumps({"rule_files": [], "evaluation_interval": "1m", "tests": [test]}))
+    command = [str(PROMTOOL), "test", "rules", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (0, len(rules)) == (done.returncode, 7), done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.promtool
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (package prometheus)")
+def test_a_wrong_answer_is_found(tmp_path: Path) -> None:
+    """The engine does compare: the same with one value changed fails."""
+    wrong = {"expr": "wattkeeper_allocated_idle_gpus", "eval_time": "1d", "exp_samples": []}
+    known = [{"series": name, "values": values} for name, values in series().items()]
+    test = {"interval": "1m", "input_series": known, "promql_expr_test": [wrong]}
+    file = tmp_path / "wrong.json"
+    file.write_text(json.dumps({"rule_files": [], "evaluation_interval": "1m", "tests": [test]}))
+    command = [str(PROMTOOL), "test", "rules", str(file)]
+    assert subprocess.run(command, capture_output=True, check=False).returncode != 0
 
 
 def test_every_gauge_of_a_source_is_in_the_table() -> None:

@@ -361,6 +361,23 @@ async def test_only_the_jobs_of_one_slurmd(machine: Machine) -> None:
     await holders.close()
 
 
+async def test_what_users_make_is_not_watched(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Users may make folders without end below `user.slice`: they cost neither looks nor watches."""
+    machine.v2(0)
+    machine.job("user.slice/user-1.slice/user@1.service/slurmstepd.scope/job_5", 0)
+    machine.job("system.slice/slurmstepd.scope/job_6", 0)
+    watched: list[Path] = []
+    monkeypatch.setattr(cgroup_watch.TreeWatch, "add", lambda _self, place: watched.append(place))
+    holders = CgroupHolders(machine.procfs, machine.cgroupfs, machine.clock)
+    await holders.look()
+    assert {"6"} == {key.raw_id for key in holders.infos()}
+    assert [] == [place for place in watched if "user.slice" in str(place)]
+    assert machine.cgroupfs / SCOPE in watched
+    await holders.close()
+
+
 async def test_when_a_job_died(machine: Machine) -> None:
     """It is kept by its id, also if it ran twice."""
     machine.v2(0)

@@ -142,6 +142,12 @@ def test_user_slice_inside_a_job_is_the_jobs() -> None:
     assert parse("/slurm/uid_1/job_7/user.slice/x") == JobPath(SLURM, "7")
 
 
+def test_users_of_a_pod_name_no_jobs() -> None:
+    """Also in a pod with a slurmd nothing is believed that its users may name."""
+    path = f"/kubepods/pod{UID}/user.slice/user-1.slice/slurmstepd.scope/job_7"
+    assert Believed(in_pods=True).parse(path) == JobPath(KUBERNETES, UID)
+
+
 def test_labels() -> None:
     """A path tells a job id, a SLUID or a pod's UID."""
     assert JobPath(SLURM, "7").labels == {"job_id": "7"}

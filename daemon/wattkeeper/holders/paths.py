@@ -75,6 +75,8 @@ class Believed:
 
     def enters(self, path: str) -> bool:
         """Tell whether folders of jobs may lie below a path."""
+        if _USERS.search(path):
+            return False
         job = parse(path)
         return job is None or (self.in_pods and _inside(path, job).manager == KUBERNETES)
 
@@ -93,7 +95,7 @@ def parse(path: str) -> JobPath | None:
     if not matches:
         return None
     match = min(matches, key=lambda found: found.start())
-    if _USERS.search(path, 0, match.start() + 1):
+    if _named_by_users(path, match):
         return None
     if "uid" in match.groupdict():
         return JobPath(KUBERNETES, match["uid"].replace("_", "-"), _container(path))
@@ -111,7 +113,13 @@ def _inside(path: str, outer: JobPath) -> JobPath:
         return outer
     matches = [m for m in (p.search(path) for p in (_SLURM_V1, _SLURM_V2)) if m]
     match = min(matches, key=lambda found: found.start(), default=None)
-    return outer if match is None else _slurm(match, pod_uid=outer.raw_id)
+    if match is None or _named_by_users(path, match):
+        return outer
+    return _slurm(match, pod_uid=outer.raw_id)
+
+
+def _named_by_users(path: str, match: re.Match[str]) -> bool:
+    return _USERS.search(path, 0, match.start() + 1) is not None
 
 
 def _slurm(match: re.Match[str], pod_uid: str = "") -> JobPath:

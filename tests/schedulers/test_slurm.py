@@ -14,7 +14,7 @@ from wattkeeper.schedulers.slurm_wire import Done, Request
 MINUTE_MS = 60_000
 START_MS = 1_795_426_000_000
 RUN = WorkloadInfo("c", "slurm", "7", "7", state="RUNNING", start_ms=START_MS, nodes=("n1",))
-DONE = Done("demo", "", 0, "", unsure=False, no_nodes="")
+DONE = Done("demo", "", 0, "", doubt="", no_nodes="")
 
 
 class Cluster:
@@ -176,9 +176,9 @@ async def test_a_dead_slurmctld(cluster: Cluster) -> None:
 
 
 async def test_what_is_not_known(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
-    """Unreadable jobs: not every grant is known. No nodes: the inventory is unknown, not empty."""
+    """Unreadable jobs: not every run is known. No nodes: the inventory is unknown, not empty."""
     slurm = cluster.scheduler()
-    cluster.done = Done("demo", "", 2, "a job without job_id", unsure=True, no_nodes="nodes: no")
+    cluster.done = Done("demo", "", 2, "a job without job_id", doubt="", no_nodes="nodes: no")
     await slurm.ask(0)
     found = await slurm.ask(0)
     assert found.granted_ms is None
@@ -188,11 +188,20 @@ async def test_what_is_not_known(cluster: Cluster, caplog: pytest.LogCaptureFixt
         record.getMessage() for record in caplog.records
     ]  # fmt: skip
     assert found.complete_ms is None
-    cluster.done = Done("demo", "", 0, "job 7: gres_detail …", unsure=True, no_nodes="")
-    found = await slurm.ask(0)
-    assert (found.granted_ms, found.complete_ms) == (None, START_MS)
     cluster.done = DONE
     assert (await slurm.ask(0)).granted_ms == START_MS
+
+
+async def test_a_job_whose_gpus_cannot_be_told(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged once; what is known of all the others does not wait until it ends."""
+    slurm = cluster.scheduler()
+    cluster.done = Done("demo", "", 0, "", doubt="job 7: gres_detail …", no_nodes="")
+    await slurm.ask(0)
+    assert (await slurm.ask(0)).granted_ms == START_MS
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["slurm gpus: GPUs are not known: job 7: gres_detail …"]
 
 
 async def test_the_version_is_remembered(cluster: Cluster) -> None:
@@ -207,4 +216,4 @@ async def test_the_version_is_remembered(cluster: Cluster) -> None:
 
 def replace_version(version: str) -> Done:
     """Return the last word of an answer of slurmrestd."""
-    return Done("demo", version, 0, "", unsure=False, no_nodes="")
+    return Done("demo", version, 0, "", doubt="", no_nodes="")

@@ -220,7 +220,7 @@ def test_states(state: object, end: int, expected: str | None) -> None:
 
 
 def test_gpus_that_cannot_be_told() -> None:
-    """The name is kept, and it is said that not every GPU's holder is known."""
+    """The name is kept, and it is said why its GPUs are not known."""
     reader = JobReader("c", NOW_MS, 0)
     run = read(reader, nodes="n[1-2]")
     assert run is not None

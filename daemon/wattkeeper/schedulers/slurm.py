@@ -100,7 +100,9 @@ class Slurm:
         told = await asyncio.to_thread(self._memory.live, answer.runs, asked_ms)
         self._complain("nodes", done.no_nodes)
         flaw = f"{done.flawed} jobs could not be read, the first because: {done.flaw}"
-        self._complain("jobs", (flaw if done.flawed else done.flaw) if done.unsure else "")
+        self._complain("jobs", flaw if done.flawed else "")
+        # Of that job alone: its grants, if it had any, stand, and the others' GPUs are known.
+        self._complain("gpus", done.doubt and f"GPUs are not known: {done.doubt}")
         if self._options.accounts:
             told += await self._accounts(asked_ms)
         asked_accounts_ms = (self._swept_ms or 0) if self._options.accounts else None
@@ -109,8 +111,7 @@ class Slurm:
         return Knowledge(
             workloads=told,
             # Before the question was put: what it says was true then, and later.
-            granted_ms=None if done.unsure else asked_ms,
-            complete_ms=None if done.flawed else asked_ms,
+            granted_ms=None if done.flawed else asked_ms,
             nodes=None if done.no_nodes else answer.nodes,
         )
 

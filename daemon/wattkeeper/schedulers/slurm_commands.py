@@ -17,7 +17,10 @@ _FILTERS = ("SQUEUE_", "SACCT_", "SINFO_", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT"
 
 
 class Commands:
-    """The commands of one installation; each call starts one, and raises OSError if it fails."""
+    """The commands of one installation; each call starts one, and raises OSError if it fails.
+
+    `--local`: in a federation they may show the sister clusters too, whose nodes are not ours.
+    """
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -31,24 +34,24 @@ class Commands:
 
     def jobs(self) -> Iterator[bytes]:
         """Return every job that runs, or ended within slurmctld's MinJobAge."""
-        return self._run("squeue", "--all", f"--states={slurm_states.ASKED}", "--json")
+        return self._run("squeue", "--local", "--all", f"--states={slurm_states.ASKED}", "--json")
 
     def nodes(self) -> Iterator[bytes]:
         """Return every node: scontrol of 22.05 writes no JSON, but its sinfo tells as much."""
         answered = False
         try:
-            for chunk in self._run("scontrol", "--all", "--json", "show", "nodes"):
+            for chunk in self._run("scontrol", "--local", "--all", "--json", "show", "nodes"):
                 answered = True
                 yield chunk
         except OSError:
             if answered:
                 raise
-            yield from self._run("sinfo", "--all", "--json")
+            yield from self._run("sinfo", "--local", "--all", "--json")
 
     def ended(self) -> Iterator[bytes]:
         """Return the runs of all users that ended since, also those that were requeued."""
         since = f"uts{self._request.since_ms // 1000}"
-        options = ("--allusers", "--duplicates", "--allocations", "--starttime", since)
+        options = ("--local", "--allusers", "--duplicates", "--allocations", "--starttime", since)
         states = ("--endtime", "now", "--state", slurm_states.ENDED_CODES)
         return self._run("sacct", *options, *states, "--json")
 

@@ -103,13 +103,12 @@ def _live(request: Request, way: _Way) -> Iterator[Frame]:
     flaws = Flaws()
     yield from _batches(flaws.read(records, reader.read))
     _check(records.envelope)
-    flawed = flaws.count + records.flawed
     yield Done(
         slurm_cluster=reader.slurm_cluster or _slurm_cluster(records.envelope),
         version=_version(way),
-        flawed=flawed,
-        flaw=flaws.first or reader.doubt,
-        unsure=bool(reader.doubt) or flawed > 0,
+        flawed=flaws.count + records.flawed,
+        flaw=flaws.first,
+        doubt=reader.doubt,
         no_nodes=no_nodes,
     )
 
@@ -139,7 +138,7 @@ def _ended(request: Request, way: _Way) -> Iterator[Frame]:
         version=_version(way),
         flawed=flaws.count + records.flawed,
         flaw=flaws.first,
-        unsure=False,
+        doubt="",
         no_nodes="",
     )
 

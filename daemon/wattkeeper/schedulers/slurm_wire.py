@@ -56,14 +56,14 @@ class Done(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """The end of an answer.
 
     `flawed`: records that could not be read, `flaw` what was wrong with the first of them.
-    `unsure`: so it is not known who holds every GPU. `no_nodes`: why there are no nodes.
+    `doubt`: why the GPUs of a job could not be told, the first's. `no_nodes`: why there are none.
     """
 
     slurm_cluster: str
     version: str
     flawed: int
     flaw: str
-    unsure: bool
+    doubt: str
     no_nodes: str
 
 

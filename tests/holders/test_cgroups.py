@@ -241,6 +241,24 @@ async def test_birth_survives_a_restart_of_the_agent(machine: Machine) -> None:
     await rebooted.close()
 
 
+async def test_a_clock_set_back_makes_no_births_to_come(machine: Machine) -> None:
+    """A job that is there is born, whatever the wall clock said when it began."""
+    machine.v2()
+    machine.job(f"{SCOPE}/job_7", 0)
+    first = CgroupHolders(machine.procfs, machine.cgroupfs, machine.clock)
+    await first.look()
+    remembered = first.remember()
+    (folder,) = remembered["births"]
+    remembered["births"][folder][1] += 600_000
+    again = CgroupHolders(machine.procfs, machine.cgroupfs, machine.clock, remembered=remembered)
+    await again.look()
+    (life,) = again.lives()
+    assert remembered["births"][folder][1] == life.key.birth_ms
+    assert machine.clock.now_ns == life.born_ns
+    await first.close()
+    await again.close()
+
+
 async def test_edges_wake_at_once(machine: Machine) -> None:
     """A birth and a death call on_edge through inotify, without a look in between."""
     machine.v2()
@@ -364,7 +382,7 @@ async def test_only_the_jobs_of_one_slurmd(machine: Machine) -> None:
 async def test_what_users_make_is_not_watched(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Users may make folders without end below `user.slice`: they cost neither looks nor watches."""
+    """Users may make folders without end below `user.slice`: those cost no looks nor watches."""
     machine.v2(0)
     machine.job("user.slice/user-1.slice/user@1.service/slurmstepd.scope/job_5", 0)
     machine.job("system.slice/slurmstepd.scope/job_6", 0)

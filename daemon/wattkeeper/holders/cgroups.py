@@ -243,8 +243,10 @@ class CgroupHolders:
         if job is None:
             key = HolderKey(*identity, self._birth_ms(folder))
             info = HolderInfo(*identity, key.birth_ms, folder.job.labels)
-            ahead_ns = self._clock.wall_ns() - self._clock.boot_ns()
-            job = _Job(key, info, key.birth_ms * NS_PER_MS - ahead_ns)
+            now_ns = self._clock.boot_ns()
+            ahead_ns = self._clock.wall_ns() - now_ns
+            # A remembered birth is by the clock as it stood then, and that may have been ahead.
+            job = _Job(key, info, min(now_ns, key.birth_ms * NS_PER_MS - ahead_ns))
             if self._scanned_ns is not None:
                 job.usage_us = 0  # born while watched: all it has spent is since the last look
             self._jobs[identity] = job

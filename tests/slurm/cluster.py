@@ -109,13 +109,17 @@ class Cluster:
         """Return a token with which slurmrestd lets the administrator in."""
         return self.run("scontrol", "token", "username=root").partition("=")[2]
 
-    def start_slurmctld(self) -> None:
-        """Start slurmctld from its saved state, and wait until it answers."""
-        self.box.run(["slurmctld", "-f", self.environ["SLURM_CONF"]], self.environ)
-        until("slurmctld answers", lambda: "is UP" in self.run("scontrol", "ping", check=False))
+    def bring_slurmctld_back(self) -> None:
+        """Start slurmctld again, and let it start jobs as soon as it knows its nodes."""
+        self._start_slurmctld()
+        until("the nodes register", lambda: "unk" not in self.run("sinfo", "-h", "-o", "%T"))
+        self._let_jobs_start("up")
 
     def stop_slurmctld(self) -> None:
         """End slurmctld, and wait until it is gone; killed it would forget the newest jobs."""
+        # Jobs that start before the nodes have registered anew get GPUs without a number, and the
+        # count of those in use goes wrong.
+        self._let_jobs_start("down")
         pid = (self.folder / "run/slurmctld.pid").read_text().strip()
         self.box.run(["kill", pid], self.environ)
         exists = ["kill", "-0", pid]
@@ -130,6 +134,14 @@ class Cluster:
         self._remove_cgroups()
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
+
+    def _let_jobs_start(self, state: str) -> None:
+        for name in self.run("sinfo", "-h", "-o", "%R").splitlines():
+            self.run("scontrol", "update", f"partitionname={name}", f"state={state}")
+
+    def _start_slurmctld(self) -> None:
+        self.box.run(["slurmctld", "-f", self.environ["SLURM_CONF"]], self.environ)
+        until("slurmctld answers", lambda: "is UP" in self.run("scontrol", "ping", check=False))
 
     def _remove_cgroups(self) -> None:
         for node in self.nodes:
@@ -150,7 +162,7 @@ class Cluster:
         users = ("sacctmgr", "-n", "show", "user")
         until("slurmdbd answers", lambda: self.run(*users, check=False) != "")
         self._open_accounts()
-        self.start_slurmctld()
+        self._start_slurmctld()
         for node in self.nodes:
             box.run(["slurmd", "-N", node.name], env)
         until("every node is idle", self._idle)

@@ -108,7 +108,7 @@ class Soak:
     def _slurmctld(self) -> None:
         self.cluster.stop_slurmctld()
         time.sleep(self.chance.uniform(0, 10))
-        self.cluster.start_slurmctld()
+        self.cluster.bring_slurmctld_back()
 
     def disturbed(self, stay: Stay) -> bool:
         """Tell whether the node's agent was away at an edge of the stay."""
@@ -126,7 +126,7 @@ def reckon(soak: Soak, gpus: Gpus) -> Iterator[Reckoning]:
     of_job: dict[int, list[Stay]] = {}
     for stay in since_granted(stays(log), starts_ns(soak.cluster, log)):
         of_job.setdefault(stay.job, []).append(stay)
-    # Of a job that slurmctld started before the nodes had registered with it, nobody knows the GPUs.
+    # Who starts before the nodes have registered with a new slurmctld has GPUs that nobody knows.
     known = {job: found for job, found in of_job.items() if all(stay.gpus for stay in found)}
     print(
         f"{len(of_job)} jobs ran, of {len(of_job) - len(known)} Slurm itself did not say the GPUs"

@@ -101,7 +101,7 @@ class Story:
         # It holds its GPUs until slurmctld is back and lets the epilog run.
         until("a job ends without slurmctld", done.exists)
         self.metering.start_agent("n3")
-        self.cluster.start_slurmctld()
+        self.cluster.bring_slurmctld_back()
 
     def _submit(self, name: str, user: str, *args: str, work: str) -> None:
         number = self.cluster.submit(user, f"--job-name={name}", *args, work=work)

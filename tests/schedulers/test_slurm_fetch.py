@@ -100,7 +100,7 @@ async def test_sister_clusters_are_left_out(installed: Installed) -> None:
     """Where a federation is shown by default, its jobs and nodes are not this cluster's."""
     for name in ("squeue", "scontrol"):
         called = installed.folder / f"{name}.called"
-        installed.command(name, f"echo \"$@\" > '{called}'; echo '{{\"jobs\": [], \"nodes\": []}}'")
+        installed.command(name, f'echo "$@" > \'{called}\'; echo \'{{"jobs": [], "nodes": []}}\'')
     await ask(installed)
     for name in ("squeue", "scontrol"):
         assert "--local" in installed.asked(name).split()

@@ -5,6 +5,7 @@ import json
 import shutil
 import socket
 import subprocess
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
@@ -21,6 +22,7 @@ from wattkeeper.agent.service import Service, next_grid_line
 from wattkeeper.flags import ConfigError
 from wattkeeper.holders.base import HolderKey
 from wattkeeper.model.clock import SystemClock
+from wattkeeper.model.reading import Reading
 
 
 def free_port() -> int:
@@ -99,6 +101,29 @@ async def test_orders_are_answered_and_garbage_is_told(tmp_path: Path) -> None:
         assert await raw(tmp_path, b"x" * 10_000 + b"\n") == {}
         assert (tmp_path / control.SOCKET).stat().st_mode & 0o777 == 0o600
         assert await control.ask(tmp_path, control.Order("mark"), 5) == {"ok": True}
+
+
+async def test_marks_that_wait_are_served_together(tmp_path: Path) -> None:
+    """Many jobs start while a driver hangs: the next reading is for all, and none is put off."""
+    async with Running(tmp_path) as running:
+        source, going, go = running.bench.source, asyncio.Event(), asyncio.Event()
+        read = source.read
+
+        async def hang(deadline_s: float) -> Sequence[Reading]:
+            going.set()
+            await go.wait()
+            return await read(deadline_s)
+
+        source.read = hang  # type: ignore[method-assign]
+        first = asyncio.create_task(running.service.sample(checkpoint=True))
+        await going.wait()
+        before = source.reads
+        marks = [asyncio.create_task(running.service.sample(checkpoint=True)) for _ in range(50)]
+        await asyncio.sleep(0)
+        go.set()
+        await asyncio.gather(first, *marks)
+        # The one that was under way, one for all marks, and those by the clock.
+        assert 2 <= source.reads - before <= 4
 
 
 async def raw(folder: Path, line: bytes) -> dict[str, str]:

@@ -38,6 +38,7 @@ class Service:
         self._agent = agent
         self._edge = edge
         self._sampling = asyncio.Lock()
+        self._checkpoints = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Listen, sample and deliver; on `stop` commit what is open and close everything.
@@ -66,8 +67,17 @@ class Service:
                 task.result()
 
     async def sample(self, *, checkpoint: bool = False) -> None:
-        """Read every counter now."""
+        """Read every counter now.
+
+        A checkpoint that another has begun and ended meanwhile is not made again: marks may come
+        faster than a hanging driver lets them be served one by one.
+        """
+        asked = self._checkpoints
         async with self._sampling:
+            if checkpoint:
+                if self._checkpoints > asked:
+                    return
+                self._checkpoints += 1
             await self._agent.tick(checkpoint=checkpoint)
 
     async def _sample_loop(self) -> None:

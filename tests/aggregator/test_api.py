@@ -91,6 +91,31 @@ async def test_report_keeps_accounts_apart(centre: Centre, by: str) -> None:
     assert (booked["idle"], booked["system"]) == (str(CPU * 3 // 8), str(CPU // 8))
 
 
+RACKS = {"groups": {"rack": {"r12": ("node[001-002]",)}}}
+
+
+@pytest.mark.parametrize("centre", [RACKS], indirect=True)
+@pytest.mark.parametrize("by", ["group", "group:rack"])
+async def test_report_by_group_of_nodes(centre: Centre, by: str) -> None:
+    """Racks add up to the total, a job on two nodes of one is one job, and the rest has a row."""
+    await centre.fed()
+    for number, node in enumerate(("node002", "node003"), 2):
+        await centre.fed(Feeder(node=node, journal=f"j{number}", uuid=f"GPU-{number}"))
+    status, report = await centre.get("/v1/report", by=by, since="-1h")
+    assert (status, report["by"]) == (200, "group:rack")
+    rows = [(row["key"], row["jobs"], int(row["energy_uj"])) for row in report["rows"]]
+    assert rows == [("r12", 1, 2 * (GPU + CPU)), (None, 1, GPU + CPU)]
+    booked = report["rows"][0]["energy_by_account_uj"]
+    assert sum(map(int, booked.values())) == 2 * (GPU + CPU)
+
+
+async def test_report_by_groups_that_are_none(centre: Centre) -> None:
+    """The answer says what to do."""
+    status, body = await centre.get("/v1/report", by="group:rack")
+    assert (status, body["field"]) == (400, "by")
+    assert "the aggregator's `groups` first" in body["detail"]
+
+
 async def test_balance_balances(centre: Centre) -> None:
     """Residual 0 on both meters, and what is booked is what was counted."""
     await centre.fed()

@@ -54,7 +54,7 @@ class JobsQuery(Query):
 class ReportQuery(Query):
     """Which report."""
 
-    by: str = Field("account", description=f"one of {', '.join(DIMENSIONS)}, label:KEY")
+    by: str = Field("account", description=f"one of {', '.join(DIMENSIONS)}, label:KEY, group:KIND")
     since: str | None = Field(None, description=_SINCE + "; 7 days before until")
     until: str | None = Field(None, description=_UNTIL)
 
@@ -162,12 +162,30 @@ class Api:
                 yield found
 
     def _report(self, query: ReportQuery) -> answers.Report:
-        try:
-            check_dimension(query.by)
-        except ValueError as error:
-            raise ProblemError(400, "bad-parameter", str(error), "by") from error
+        by, groups = query.by, None
+        if by == "group" or by.startswith("group:"):
+            kind = self._kind(by)
+            by, groups = f"group:{kind}", self._fleet.members(kind)
+        else:
+            try:
+                check_dimension(by)
+            except ValueError as error:
+                detail = f"{error}, group:KIND"
+                raise ProblemError(400, "bad-parameter", detail, "by") from error
         since_ms, until_ms = self._period(query.since, query.until, 7 * _DAY_MS)
-        return views.report(report(self._ledger, query.by, since_ms, until_ms), self._now_ms())
+        found = report(self._ledger, by, since_ms, until_ms, groups=groups)
+        return views.report(found, self._now_ms())
+
+    def _kind(self, by: str) -> str:
+        """Return which kind of groups is meant; the only one where there is one."""
+        known = self._fleet.group_kinds
+        kind = by.removeprefix("group").removeprefix(":")
+        if not kind and len(known) == 1:
+            return known[0]
+        if kind not in known:
+            names = ", ".join(f"group:{one}" for one in known) or "the aggregator's `groups` first"
+            raise ProblemError(400, "bad-parameter", f"by: no such groups; use {names}", "by")
+        return kind
 
     def _balance(self, query: BalanceQuery) -> answers.Balance:
         since_ms, until_ms = self._period(query.since, query.until, _DAY_MS)

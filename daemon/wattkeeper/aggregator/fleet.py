@@ -73,6 +73,10 @@ class Fleet:
         """Return by account the GPUs that are allocated now and do nothing."""
         return self._live.allocated_idle(self._now_ms() - self._silent_after_ms)
 
+    def members(self, kind: str) -> dict[str, str]:
+        """Return the group of one kind, such as a rack, of each node that is in one."""
+        return {node: own[kind] for node, own in self._groups.items() if kind in own}
+
     def groups_of(self, node: str) -> Mapping[str, str]:
         """Return the labels of a node by kind of group."""
         return self._groups.get(node, {})

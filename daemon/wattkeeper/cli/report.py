@@ -42,7 +42,8 @@ class Report(Command):
 
     `--by`: user, account, partition, qos, namespace, owner, name, array, node,
     or label:KEY (Slurm: label:wckey, label:comment; Kubernetes: the labels of pods
-    that the aggregator's `kubernetes.labels` names).
+    that the aggregator's `kubernetes.labels` names), or group:KIND (group:rack,
+    group:row: of the nodes, as the aggregator's `groups` have them).
 
     Examples:
       wattkeeper report --by account --since -30d
@@ -50,6 +51,7 @@ class Report(Command):
       wattkeeper report --by node --since -24h
       wattkeeper report --by owner --since -7d        Deployment/web, RayJob/tune, …
       wattkeeper report --by label:team --since -30d
+      wattkeeper report --by group:rack --since -24h --format csv
     """
 
     by: str = Field("account", description="user, account, partition, qos, owner, label:KEY, …")

@@ -1,5 +1,6 @@
 """Energy by user, account, node and the like: rows that add up to the balance's total."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,7 +28,7 @@ class ReportRow:
     """One group. `kind` is `group`, or the account whose energy is nobody's.
 
     Accounts: `idle`, `system`, `overhead`, `gap`, `other` (holders beyond the cap of a window).
-    `key` is the group's name, empty where it is not known. Only rows by node carry several
+    `key` is the group's name, empty where it is not known. Only rows by node or group carry several
     accounts at once, in `by_account_uj`. `allocated_idle_uj` is the part of workloads' energy, and
     `allocated_idle_gpu_seconds` that of `gpu_seconds`, in which nothing of theirs ran.
     """
@@ -59,29 +60,67 @@ class Report:
 
 
 def report(
-    ledger: Ledger, by: str, since_ms: int | None = None, until_ms: int | None = None
+    ledger: Ledger,
+    by: str,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    *,
+    groups: Mapping[str, str] | None = None,
 ) -> Report:
     """Group the energy between two instants, which snap outward to slots; None is unbounded.
 
-    Whole days come from the daily sums, the edges from postings.
+    Whole days come from the daily sums, the edges from postings. With `groups`, the group of each
+    node by its name, rows are of these groups, and `by` is only what they are called.
 
     Raises:
         ValueError: `by` is none of DIMENSIONS, and no label.
 
     """
+    if groups is not None:
+        return _by_group(ledger, by, since_ms, until_ms, groups)
     check_dimension(by)
     rows: dict[tuple[str, str], ReportRow] = {}
     with ledger.reading() as connection:
         since, until = extent(connection, ledger.slot_ms, since_ms, until_ms)
         source = _source(since, until)
         for found in connection.execute(_energies(source, by)):
-            _add(rows, found, by)
+            _add(rows, found, found.key or "", of_node=by == "node")
         for found in connection.execute(_jobs(source, by)):
             row = rows.get((found.key or "", "group"))
             if row is not None:
                 row.jobs = found.jobs
         covered = expected_coverage(connection, since, until)
-    ordered = sorted(rows.values(), key=lambda row: (row.kind != "group", -row.energy_uj, row.key))
+    return _report(by, since, until, rows.values(), covered)
+
+
+def _by_group(
+    ledger: Ledger,
+    by: str,
+    since_ms: int | None,
+    until_ms: int | None,
+    groups: Mapping[str, str],
+) -> Report:
+    rows: dict[tuple[str, str], ReportRow] = {}
+    jobs: dict[str, set[int]] = {}
+    with ledger.reading() as connection:
+        since, until = extent(connection, ledger.slot_ms, since_ms, until_ms)
+        source = _source(since, until)
+        for found in connection.execute(_energies(source, "node")):
+            _add(rows, found, groups.get(found.key, ""), of_node=True)
+        pairs = _joined(source, "node", _key("node").label("key"), schema.holder.c.workload)
+        for found in connection.execute(pairs.where(source.holder >= FIRST_HOLDER).distinct()):
+            # A job on several nodes of a group is one job of it.
+            jobs.setdefault(groups.get(found.key, ""), set()).add(found.workload)
+        covered = expected_coverage(connection, since, until)
+    for (key, _), row in rows.items():
+        row.jobs = len(jobs.get(key, ()))
+    return _report(by, since, until, rows.values(), covered)
+
+
+def _report(
+    by: str, since: int, until: int, rows: Iterable[ReportRow], covered: float | None
+) -> Report:
+    ordered = sorted(rows, key=lambda row: (row.kind != "group", -row.energy_uj, row.key))
     total = sum(row.energy_uj for row in ordered)
     return Report(by, since, until, ordered, total, covered)
 
@@ -172,18 +211,18 @@ def _jobs(source: Any, by: str) -> "sa.Select[Any]":
     return _joined(source, by, _key(by).label("key"), jobs).group_by("key")
 
 
-def _add(rows: dict[tuple[str, str], ReportRow], found: Any, by: str) -> None:
+def _add(rows: dict[tuple[str, str], ReportRow], found: Any, group: str, *, of_node: bool) -> None:
     uj = whole(found.uj_high, found.uj_low)
     held = found.booked_to >= FIRST_HOLDER
     account = "workload" if held else Account(found.booked_to).name.lower()
-    if held or by == "node":
-        key, kind = found.key or "", "group"
+    if held or of_node:
+        key, kind = group, "group"
     else:
         key, kind = "", account
     row = rows.setdefault((key, kind), ReportRow(key, kind))
     row.energy_uj += uj
     row.by_component_uj[found.component] = row.by_component_uj.get(found.component, 0) + uj
-    if by == "node":
+    if of_node:
         row.by_account_uj[account] = row.by_account_uj.get(account, 0) + uj
     if not held:
         return

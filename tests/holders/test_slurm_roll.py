@@ -79,5 +79,7 @@ async def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     other = squeue("n2")
     assert other is not None
     assert await other() is None
+    program.unlink()
+    assert await ask() is None
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     assert squeue("n1") is None

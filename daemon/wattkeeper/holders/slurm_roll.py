@@ -59,12 +59,15 @@ def squeue(node: str) -> Ask | None:
 
     async def ask() -> str | None:
         # %A is the id of each array task's own job.
-        process = await asyncio.create_subprocess_exec(
-            program, "--noheader", f"--nodelist={node}", "--format=%A",
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
+        try:
+            process = await asyncio.create_subprocess_exec(
+                program, "--noheader", f"--nodelist={node}", "--format=%A",
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+        except OSError:
+            return None  # an upgrade has just taken the command away, or memory is short
         try:
             output, _ = await asyncio.wait_for(process.communicate(), _DEADLINE_S)
         except TimeoutError:

@@ -100,6 +100,27 @@ async def test_a_run_that_vanished(cluster: Cluster) -> None:
     assert 3 == len(cluster.sweeps())
 
 
+async def test_one_word_for_a_run(cluster: Cluster) -> None:
+    """In one answer slurmctld says COMPLETING, slurmdbd knows more: names and end."""
+    slurm = cluster.scheduler()
+    passing = replace(RUN, name='a "b"', state="COMPLETING", end_ms=START_MS + 1000)
+    cluster.running = [passing]
+    cluster.books = [replace(passing, name="a `b`", state="FAILED", end_ms=START_MS + 2000)]
+    expected = replace(passing, state="FAILED", end_ms=START_MS + 2000)
+    assert [expected] == list((await slurm.ask(0)).workloads)
+
+
+async def test_an_answer_that_was_not_booked(cluster: Cluster) -> None:
+    """Asked for the same instant again, it says all of it again."""
+    slurm = cluster.scheduler()
+    over = replace(RUN, state="COMPLETED", end_ms=START_MS + 1000)
+    cluster.running = [over]
+    assert [over] == list((await slurm.ask(0)).workloads)
+    assert [over] == list((await slurm.ask(0)).workloads)
+    assert [] == list((await slurm.ask(START_MS)).workloads)
+    assert [] == list((await slurm.ask(START_MS)).workloads)  # nothing was told there
+
+
 async def test_without_accounts(cluster: Cluster) -> None:
     """A run that vanished ended when it was last seen."""
     slurm = cluster.scheduler(accounts=False)

@@ -12,7 +12,7 @@ from wattkeeper.schedulers import slurm_child
 from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
 from wattkeeper.schedulers.slurm_child import Answer
 from wattkeeper.schedulers.slurm_jobs import MANAGER
-from wattkeeper.schedulers.slurm_memory import Memory
+from wattkeeper.schedulers.slurm_memory import Memory, one_each
 from wattkeeper.schedulers.slurm_wire import Done, Request
 
 _MARGIN_MS = 60_000
@@ -70,6 +70,7 @@ class Slurm:
         self._memory = Memory(options.cluster, MANAGER)
         self._slurm_cluster = ""
         self._version = ""
+        self._since_ms: int | None = None
         self._swept_ms: int | None = None
         self._sweep_after_ms = 0
         self._sweep: asyncio.Task[tuple[Answer, Done]] | None = None
@@ -92,6 +93,9 @@ class Slurm:
 
         """
         asked_ms = self._now_ms()
+        # The same instant again: the last answer was not booked.
+        self._memory.accept(accepted=since_ms != self._since_ms)
+        self._since_ms = since_ms
         from_ms = self._memory.since_ms(since_ms) - _MARGIN_MS
         answer, done = await self._fetch(self._request("live", from_ms, asked_ms))
         self._slurm_cluster = done.slurm_cluster or self._slurm_cluster
@@ -109,7 +113,7 @@ class Slurm:
         told += self._memory.given_up(asked_ms, asked_accounts_ms)
         self._memory.forget(asked_ms if self._swept_ms is None else self._swept_ms)
         return Knowledge(
-            workloads=told,
+            workloads=await asyncio.to_thread(one_each, told),
             # Before the question was put: what it says was true then, and later.
             granted_ms=None if done.flawed else asked_ms,
             nodes=None if done.no_nodes else answer.nodes,

@@ -1,7 +1,7 @@
 """What was told of Slurm's runs before: which went on, so that one that vanished is missed."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from wattkeeper.schedulers.base import WorkloadInfo
@@ -43,6 +43,7 @@ class Memory:
         self._running: dict[str, _Seen] = {}
         self._missing: dict[str, list[_Missing]] = {}
         self._told: dict[tuple[str, int | None], tuple[str, int]] = {}
+        self._fresh: set[tuple[str, int | None]] = set()
         self._last_ms = 0
 
     @property
@@ -118,6 +119,12 @@ class Memory:
         for missing in self._keep(waits):
             yield self._end(missing, missing.last_ms)
 
+    def accept(self, *, accepted: bool) -> None:
+        """Take note whether what was told last stands in the books; if not, it is told again."""
+        for key in () if accepted else self._fresh:
+            self._told.pop(key, None)
+        self._fresh.clear()
+
     def forget(self, before_ms: int) -> None:
         """Forget ends that are too old to be told again; of passing words there may be a last."""
         self._told = {
@@ -131,6 +138,7 @@ class Memory:
         if self._told.get(key) == (run.state, end_ms):
             return False
         self._told[key] = (run.state, end_ms)
+        self._fresh.add(key)
         return True
 
     def _found(self, run: WorkloadInfo) -> _Missing | None:
@@ -183,3 +191,16 @@ def _same(missing: _Missing, run: WorkloadInfo) -> bool:
         return False
     began = run.start_ms is None or run.state == REQUEUED or run.start_ms <= missing.last_ms
     return began and run.end_ms is not None and run.end_ms >= missing.last_ms - _LAG_MS
+
+
+def one_each(runs: Iterable[WorkloadInfo]) -> list[WorkloadInfo]:
+    """Return one word for each run: the ends that are said last, beside the names said first.
+
+    slurmctld may still call a job COMPLETING in an answer in which slurmdbd knows how it ended.
+    """
+    found: dict[tuple[str, int | None], WorkloadInfo] = {}
+    for run in runs:
+        key = (run.raw_id, run.start_ms)
+        first = found.get(key)
+        found[key] = run if first is None else replace(first, state=run.state, end_ms=run.end_ms)
+    return list(found.values())

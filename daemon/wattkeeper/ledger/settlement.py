@@ -61,7 +61,12 @@ def _waiting() -> "sa.Select[Any]":
         .join(schema.meter, meter.id == idle.meter)
         .join(schema.node, node.id == meter.node)
         .join(covered, covered.c.cluster == node.cluster)
-        .where(idle.keep_ms.is_(None), idle.to_ms <= covered.c.until_ms)
+        .where(
+            idle.keep_ms.is_(None),
+            # Said twice, for the index: while the schedulers are away millions of rows may wait.
+            idle.to_ms <= sa.select(sa.func.max(spoke.until_ms)).scalar_subquery(),
+            idle.to_ms <= covered.c.until_ms,
+        )
         .order_by(idle.to_ms)
         .limit(PIECE)
     )

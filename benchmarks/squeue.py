@@ -137,6 +137,8 @@ def _child_mb() -> float:
     """Return the peak memory of our child; its resource usage begins with ours, as a copy of us."""
     for pid in Path("/proc/self/task", str(os.getpid()), "children").read_text().split():
         with contextlib.suppress(OSError):
+            if b"slurm_fetch" not in Path("/proc", pid, "cmdline").read_bytes():
+                continue  # still the copy, before it is executed
             for line in Path("/proc", pid, "status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) / 1024

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.squeue import Watch
 
 from tests.schedulers.slurm_captures import FIXTURES, NOW_MS
 from wattkeeper.schedulers.slurm_child import Answer, fetch
@@ -272,26 +273,18 @@ async def test_a_large_answer(installed: Installed) -> None:
         f"printf '{{\"jobs\": ['; i=0; while [ $i -lt {times} ]; do i=$((i+1)); "
         f"cat '{installed.folder}/jobs'; done; printf '{{\"job_id\": 1}}], \"errors\": []}}'",
     )
-    stalls = []
-
-    async def watch() -> None:
-        while True:
-            began_s = time.monotonic()
-            await asyncio.sleep(0.005)
-            stalls.append(time.monotonic() - began_s)
-
-    watching = asyncio.create_task(watch())
+    watch = Watch()
+    watching = asyncio.create_task(watch.run())
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     answer, done = await ask(installed, timeout_s=120.0)
     watching.cancel()
     after_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    child_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     assert times * 1000 == len(answer.runs)
     assert done.flawed == 0
-    print(f"loop {max(stalls):.3f} s, +{(after_kb - before_kb) >> 10} MiB, child {child_kb >> 10}")
-    assert max(stalls) < 0.5
+    # By the loop's own CPU time: how long it waits for a processor is the machine's affair.
+    assert watch.busy_s < 0.3
     assert after_kb - before_kb < 120_000
-    assert child_kb < 300_000
+    assert 0 < watch.child_mb < 150
 
 
 def test_no_shell(installed: Installed) -> None:

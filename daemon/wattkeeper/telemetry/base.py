@@ -77,11 +77,13 @@ class Cursor(NamedTuple):
 
 
 class Metric(enum.StrEnum):
-    """What can be asked of a store, in base units.
+    """What can be asked of a store, in base units, and what a meter's value in a step is.
 
-    POWER: watts, mean over the metered time of a step (`peak`: the greatest sample in it).
-    ENERGY: joules of the step. TEMPERATURE: degrees Celsius. UTILIZATION: ratio. MEMORY: bytes.
-    CLOCK: hertz. THROTTLED: ratio of time. IDLE_POWER: the part of POWER that is allocated but idle.
+    POWER: watts, the energy of its rows over their metered time. POWER_PEAK: the greatest power
+    sample. ENERGY: joules. IDLE_POWER: as POWER, of what is allocated but idle. TEMPERATURE
+    (degrees Celsius), UTILIZATION (ratio), MEMORY (bytes), CLOCK (hertz): the mean of its rows'
+    means; the least and the greatest instead where the aggregation is MIN and MAX. THROTTLED: the
+    ratio of its metered time.
     """
 
     POWER = "power"
@@ -99,7 +101,7 @@ ADDITIVE = frozenset({Metric.POWER, Metric.POWER_PEAK, Metric.ENERGY, Metric.IDL
 """Metrics that are summed over meters unless something else is asked for; MEMORY is as well."""
 
 SHARED = frozenset({Metric.POWER, Metric.ENERGY, Metric.IDLE_POWER})
-"""Metrics that holders have parts of; of the others a holder has the whole of its meters'."""
+"""Metrics that holders have parts of."""
 
 
 class Aggregation(enum.StrEnum):
@@ -121,12 +123,20 @@ HOLDER_LABELS = ("account", "manager", "workload", "birth_ms")
 class Question:
     """A question to a store.
 
-    `since_ms`, `until_ms`: UTC, multiples of `step_ms`, at most `MOST_STEPS` steps. `by`: labels
-    of the answer's series, of METER_LABELS and HOLDER_LABELS. `where`: label -> the values that
-    are wanted, any of them; a question that names a label of a holder, there or in `by`, is about
-    parts, any other about whole meters. `holders`: if not None, only these (manager, workload,
-    birth_ms). `most_series`: how many series are answered at most, those with the greatest
-    values first.
+    `since_ms`, `until_ms`: UTC, multiples of `step_ms`, at most `MOST_STEPS` steps. A row belongs,
+    whole, to the step that holds its last millisecond, `end_ms - 1`. In each step every meter has
+    one value (see `Metric`); those of the meters of a group become one by the aggregation.
+
+    `by`: labels of the answer's series, of METER_LABELS and HOLDER_LABELS. `where`: label -> the
+    values that are wanted, any of them. `holders`: if not None, only these (manager, workload,
+    birth_ms). A question that names a holder's label anywhere, or `holders`, is about parts: of
+    SHARED metrics, each meter's value is that of the chosen parts, their power over the metered
+    time of all the meter's rows in the step, so that parts sum to the meter; of other metrics, the
+    meter's whole value in those steps in which a chosen part stands in one of its rows. A meter's
+    chosen parts in one group count together.
+
+    `most_series`: how many series are answered at most, those with the greatest value in any step
+    first.
     """
 
     metric: Metric
@@ -207,7 +217,7 @@ class TelemetryStore(Protocol):
         """Return how the store is, for health, log and metrics."""
 
     def counts(self) -> Mapping[str, float]:
-        """Return figures for metrics by name: bytes on disk, rows, refused samples, …"""
+        """Return figures for metrics by name, such as bytes on disk or refused samples."""
 
     def close(self) -> None:
         """Let go of everything; what was written is safe."""

@@ -4,6 +4,16 @@ import os
 from collections.abc import Generator
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long a draw takes says how busy the machine is. Where CI is set, the parent is derandomized.
+settings.register_profile(
+    "wattkeeper",
+    parent=settings.default,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("wattkeeper")
 
 MUST_RUN = ("compiler", "promtool", "slurm")
 """Markers of tests whose needs CI installs: there they may not be skipped."""

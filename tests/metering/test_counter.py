@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.metering.build import GPU, gpu
@@ -192,22 +192,24 @@ _HISTORY = st.lists(
 )
 
 
+@example([(0.2, "no energy", 50_000), (7.0, "reset", 50_000)], None)
 @given(_HISTORY, st.sampled_from([None, 2**38]))
 def test_never_more_than_was_drawn(
     history: list[tuple[float, str, int]], wrap_uj: int | None
 ) -> None:
     """Booked energy is at most the truth, and counted and integrated time never overlap."""
     bench = Bench(spec=gpu(wrap_uj=wrap_uj))
-    raw = truth = 0
+    raw = truth = seen = 0
     stood = False
     for after_s, what, mw in history:
-        uj, before = int(mw * after_s * 1000), raw
+        uj = int(mw * after_s * 1000)
         truth += uj
         raw += 0 if what == "stuck" else uj
         raw = raw % wrap_uj if wrap_uj else raw
         raw = 0 if what == "reset" else raw
-        stood |= raw == before  # a reset at nought looks as if it were stuck
         shown = None if what == "no energy" else 10**14 if what == "glitch" else raw
+        stood |= shown == seen  # a reset at nought looks as if it were stuck
+        seen = seen if shown is None else shown
         # Power is told as the mean since the last reading, at both of its ends.
         bench.at_ns += 1
         bench.read(shown, mw=None if what == "no power" else mw, after_s=after_s)

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Cached(Generic[T]):
-    """Computed at most every `least_s` seconds, and never for more than 1/20 of the time.
+    """Computed at most every `least_s` seconds, and then not for `rests` times as long as it took.
 
     `get` blocks and may be called from any thread; one computes, the others wait for it. With a
     `pool` it waits for `patience_s` seconds at most where there is an older value, and gives that:
@@ -24,6 +24,7 @@ class Cached(Generic[T]):
         least_s: float,
         clock: Callable[[], float] = time.monotonic,
         *,
+        rests: float = 20,
         pool: Executor | None = None,
         patience_s: float = 0.0,
         parts: Sequence["Cached[Any]"] = (),
@@ -31,6 +32,7 @@ class Cached(Generic[T]):
         self._compute = compute
         self._least_s = least_s
         self._clock = clock
+        self._rests = rests
         self._pool = pool
         self._patience_s = patience_s
         self._parts = parts
@@ -67,5 +69,5 @@ class Cached(Generic[T]):
         if self._value is None or began >= self._next_s:
             self._value = self._compute()
             ended = self._clock()
-            self._next_s = ended + max(self._least_s, 20 * (ended - began))
+            self._next_s = ended + max(self._least_s, self._rests * (ended - began))
         return self._value

@@ -90,6 +90,7 @@ class Aggregator:
         self._writer = ThreadPoolExecutor(1, "commit")
         self._scraper = ThreadPoolExecutor(1, "scrape")
         self._looker = ThreadPoolExecutor(1, "look")
+        self._checker = ThreadPoolExecutor(1, "check")
         self._unpacker = ThreadPoolExecutor(1, "unpack")
 
     @property
@@ -159,7 +160,8 @@ class Aggregator:
         if self._intake is not None:
             await self.commit()
             self._intake = None
-        for pool in (self._pool, self._scraper, self._looker, self._unpacker, self._writer):
+        pools = (self._pool, self._scraper, self._looker, self._checker)
+        for pool in (*pools, self._unpacker, self._writer):
             pool.shutdown()
         if self._ledger is not None:
             self._ledger.close()
@@ -283,9 +285,23 @@ class Aggregator:
             ended_for_ms=milliseconds(metrics.ended_jobs_for),
             now_ms=self._now_ms,
         )
-        looker = Looker(self.ledger, fleet, jobs, self._counts, self.polls, now_ms=self._now_ms)
+        looker = Looker(
+            self.ledger,
+            fleet,
+            jobs,
+            self._counts,
+            self.polls,
+            checker=self._checker,
+            now_ms=self._now_ms,
+        )
+        # Its costly parts rest for themselves, and longer.
         snapshot = Cached(
-            looker.look, _FRESH_S, pool=self._looker, patience_s=_PATIENCE_S, parts=looker.parts
+            looker.look,
+            _FRESH_S,
+            rests=3,
+            pool=self._looker,
+            patience_s=_PATIENCE_S,
+            parts=looker.parts,
         )
         return Exporter(
             snapshot,

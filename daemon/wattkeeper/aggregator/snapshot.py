@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +47,10 @@ class DeliveryCounts:
 
 
 class Looker:
-    """Takes snapshots. What is costly on a large fleet is looked up less often."""
+    """Takes snapshots. What is costly on a large fleet is looked up less often.
+
+    `checker` runs the balance, the costliest part, which nothing but the first look waits for.
+    """
 
     def __init__(
         self,
@@ -56,6 +60,7 @@ class Looker:
         counts: DeliveryCounts,
         polls: Polls,
         *,
+        checker: Executor,
         now_ms: Callable[[], int],
     ) -> None:
         self._ledger = ledger
@@ -64,7 +69,7 @@ class Looker:
         self._counts = counts
         self._polls = polls
         self._now_ms = now_ms
-        self._balance = Cached(self._check, 60)
+        self._balance = Cached(self._check, 60, pool=checker, patience_s=1)
         self._accounts = Cached(lambda: account_totals(ledger), 0)
 
     @property

@@ -42,7 +42,9 @@ def test_every_kind_of_job_runs_and_marks_fall_only_where_they_are_made() -> Non
     """Swinging training, jobs of two seconds, arrays, several nodes, shared GPUs, CPU jobs."""
     cluster, _, _ = run(3600, nodes=16)
     kinds = {job.plan.kind for job in cluster.jobs}
-    assert {"short", "array", "training", "inference", "multi-node", "shared", "cpu"} == kinds
+    assert kinds == {
+        "short", "array", "training", "inference", "multi-node", "shared", "mig", "forgotten", "cpu"
+    }  # fmt: skip
     assert any(job.plan.lasts_ms < 3000 for job in cluster.jobs)
     assert all(job.marked == (job.plan.partition in {"train", "shared"}) for job in cluster.jobs)
     several = [job for job in cluster.jobs if len(job.places) > 1]
@@ -82,7 +84,7 @@ def test_resources_are_given_back_and_never_given_twice() -> None:
 async def test_the_scheduler_names_running_and_just_ended_jobs() -> None:
     """Array tasks are called by their array; ends are known once they happened."""
     cluster, _, time = run(600)
-    scheduler = SimulatedScheduler(cluster)
+    scheduler = SimulatedScheduler(cluster, time)
     all_of_them = (await scheduler.ask(START)).workloads
     assert len(cluster.jobs) == len(all_of_them)
     recent = (await scheduler.ask(time.now_ms)).workloads

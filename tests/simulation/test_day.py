@@ -2,15 +2,23 @@
 
 import itertools
 import logging
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from wattkeeper.simulation.faults import Kind, schedule
-from wattkeeper.simulation.figures import quantile
+from wattkeeper.simulation.figures import JobFigure, quantile
 from wattkeeper.simulation.fleet import Shape
 from wattkeeper.simulation.run import Campaign
-from wattkeeper.simulation.verify import EXCLUSIVE_MARKED, EXCLUSIVE_UNMARKED, Verdict
+from wattkeeper.simulation.verify import (
+    EXCLUSIVE_MARKED,
+    EXCLUSIVE_UNMARKED,
+    MISSED_EPILOG,
+    THROUGH,
+    UNTOLD,
+    Verdict,
+)
 
 START = 1_790_000_100_000
 NODES, GPUS, SECONDS = 64, 8, 900
@@ -30,6 +38,18 @@ async def run(folder: Path, shape: Shape, seconds: int, *, with_faults: bool) ->
     return verdict
 
 
+def idle_beyond(figures: Iterable[JobFigure]) -> list[JobFigure]:
+    """Return whose allocated idle energy is off by more than a period at each turn.
+
+    After a missed epilog a job keeps its GPUs for a while, at rest.
+    """
+    return [
+        f
+        for f in figures
+        if f.kind != MISSED_EPILOG and abs(f.booked_idle_uj - f.true_idle_uj) > f.idle_within_uj
+    ]
+
+
 async def test_a_day_with_every_fault(tmp_path: Path) -> None:
     """Residual 0 on every meter, coverage as it truly was, no joule lost or booked twice."""
     verdict = await run(tmp_path, Shape(NODES, GPUS, START), SECONDS, with_faults=True)
@@ -45,6 +65,14 @@ async def test_a_day_with_every_fault(tmp_path: Path) -> None:
     unmarked = [figure for figure in verdict.figures if figure.kind == EXCLUSIVE_UNMARKED]
     assert len(unmarked) > 50
     assert [f for f in unmarked if abs(f.booked_uj - f.true_uj) > f.within_uj] == []
+    undisturbed = [f for f in verdict.figures if THROUGH not in f.kind and UNTOLD not in f.kind]
+    assert idle_beyond(undisturbed) == []
+    # Nobody on the node saw these joules: the scheduler's grants brought them to their jobs.
+    true_uj = sum(figure.true_idle_uj for figure in unmarked)
+    assert true_uj > 10**9
+    assert sum(figure.booked_idle_uj for figure in unmarked) == pytest.approx(true_uj, rel=0.15)
+    requeued = len(verdict.figures) - len({figure.job_id for figure in verdict.figures})
+    assert requeued > 10
 
 
 async def test_without_faults_everything_is_covered(tmp_path: Path) -> None:
@@ -57,6 +85,7 @@ async def test_without_faults_everything_is_covered(tmp_path: Path) -> None:
     assert pytest.approx(verdict.coverage) == 1.0
     marked = [figure for figure in verdict.figures if figure.kind == EXCLUSIVE_MARKED]
     assert [f for f in marked if abs(f.booked_uj - f.true_uj) > f.within_uj] == []
+    assert idle_beyond(f for f in verdict.figures if UNTOLD not in f.kind) == []
 
 
 async def test_the_same_seed_gives_the_same_books(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_driver_load_is_another_load_and_a_reboot_another_boot() -> None:
 
 
 async def test_sightings_claim_what_jobs_hold() -> None:
-    """Every GPU of a job is claimed, marked ones as allocated; births survive the agent."""
+    """Marked GPUs are allocated, others are claimed by processes; births survive the agent."""
     time = TrueTime(START)
     machines = [Machine(f"n{i}", 8, VirtualClock(time, START), START, 1) for i in range(4)]
     cluster = Cluster(machines, 1, START)
@@ -97,8 +97,9 @@ async def test_sightings_claim_what_jobs_hold() -> None:
         node, view = cluster.nodes[machine.name], views[machine.name]
         await view.look()
         held = {
-            (machine.gpus[index].name, job.key)
+            (machine.gpus[index].name, job.plan.job_id)
             for job in node.jobs.values()
+            if node.marked or job.busy(time.now_ms)
             for index in job.places[0].gpus
         }
         claimed = {
@@ -110,7 +111,7 @@ async def test_sightings_claim_what_jobs_hold() -> None:
         }
         assert held == claimed
         cpu = view.claims()["cpu/*"]
-        assert {job.key for job in node.jobs.values()} <= {
+        assert {job.plan.job_id for job in node.jobs.values()} <= {
             claim.holder.raw_id for claim in cpu if claim.holder is not None
         }
         system = [claim.weight for claim in cpu if claim.holder is None]

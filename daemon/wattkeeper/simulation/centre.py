@@ -5,14 +5,16 @@ import sqlite3
 from pathlib import Path
 
 from wattkeeper.delivery.wire import Ack, unpack
+from wattkeeper.ledger.grants import granting_clusters
 from wattkeeper.ledger.intake import Intake
+from wattkeeper.ledger.settlement import settle
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.simulation.clock import TrueTime
 from wattkeeper.simulation.disk import copy_as_is, remove
 from wattkeeper.simulation.names import SimulatedScheduler
 
-_NAMES_AGAIN_MS = 30_000
+_ASK_AGAIN_MS = 20_000
 
 
 class DownError(ConnectionError):
@@ -60,18 +62,24 @@ class Centre:
         return self._intake.accept(unpack(body), self._time.now_ms)
 
     def commit(self) -> None:
-        """Commit what was taken, and ask the scheduler for names now and then."""
+        """Commit what was taken, ask the scheduler now and then, and settle what can be."""
         if self._intake is None or self.ledger is None:
             return
         self._intake.commit_sync()
-        if self._time.now_ms - self._named_ms >= _NAMES_AGAIN_MS:
-            self.learn_names(self._named_ms - _NAMES_AGAIN_MS)
+        if self._time.now_ms - self._named_ms >= _ASK_AGAIN_MS:
+            self.learn(self._named_ms)
 
-    def learn_names(self, since_ms: int) -> None:
-        """Ask the scheduler whose jobs ran at or after `since_ms`."""
-        if self.ledger is not None:
-            record_knowledge(self.ledger, self._scheduler.name, self._scheduler.known(since_ms))
-            self._named_ms = self._time.now_ms
+    def learn(self, since_ms: int) -> None:
+        """Ask the scheduler what ran at or after `since_ms`, and settle by what it says."""
+        if self.ledger is None or self._intake is None or self._scheduler.down:
+            return
+        now_ms = self._time.now_ms
+        known = self._scheduler.known(since_ms)
+        record_knowledge(self.ledger, self._scheduler.name, known, now_ms=now_ms)
+        self._named_ms = now_ms
+        self._intake.follow_grants(granting_clusters(self.ledger, now_ms))
+        while settle(self.ledger, now_ms):
+            pass
 
     def kill(self) -> None:
         """End as `kill -9` does: what was not committed is gone, the files stay as they are."""

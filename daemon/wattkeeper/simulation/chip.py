@@ -30,13 +30,14 @@ class Demand:
     """What one holder asks of a chip.
 
     `power`: milliwatts above idle; `reserved_ppm`: its reserved part of the chip; `exclusive`:
-    it has the chip to itself, so it pays for the idle power as well.
+    it has the chip to itself, so it pays for the idle power as well. `idle`: nothing of it runs.
     """
 
     power: Pattern
     reserved_ppm: int = WHOLE_PPM
     exclusive: bool = True
     memory_bytes: int = 0
+    idle: bool = False
 
 
 class Chip:
@@ -53,6 +54,7 @@ class Chip:
         self.throttled = Waveform(at_ms, Pattern((1, 0)))
         """Its integral is the time spent throttled, in milliseconds."""
         self._true_uj: dict[str, int] = {}
+        self._idle_uj: dict[str, int] = {}
         self._settled_ms = at_ms
         self._ambient_mc = ambient_mc
         self._since_ms = at_ms
@@ -70,12 +72,18 @@ class Chip:
         self._settle(at_ms)
         self.demands.pop(holder, None)
         self._rule(at_ms)
+        self._idle_uj.pop(holder, None)
         return self._true_uj.pop(holder, 0)
 
     def true_uj(self, at_ms: int, holder: str) -> int:
         """True energy of a running `holder` up to `at_ms`, which must not lie in the past."""
         self._settle(at_ms)
         return self._true_uj.get(holder, 0)
+
+    def idle_uj(self, at_ms: int, holder: str) -> int:
+        """The part of `true_uj` that it spent while nothing of it ran."""
+        self._settle(at_ms)
+        return self._idle_uj.get(holder, 0)
 
     def temperature_mc(self, at_ms: int) -> int:
         """Temperature at `at_ms` in millidegrees Celsius; first order towards the steady value."""
@@ -85,9 +93,10 @@ class Chip:
         return round(self._steady_mc + (self._from_mc - self._steady_mc) * decay)
 
     def utilization_ppm(self, at_ms: int) -> int:
-        """Power above idle as a part of what the chip could draw above it."""
+        """Power above idle as a part of what it could be, over the last second as NVML has it."""
         kind = self.kind
-        busy = max(0, self.wave.power_mw(at_ms) - kind.idle_mw)
+        mean_mw = (self.wave.energy_uj(at_ms) - self.wave.energy_uj(at_ms - 1000)) // 1000
+        busy = max(0, mean_mw - kind.idle_mw)
         return min(WHOLE_PPM, busy * WHOLE_PPM // (kind.peak_mw - kind.idle_mw))
 
     def forget_before(self, at_ms: int) -> None:
@@ -111,6 +120,8 @@ class Chip:
                 part = idle * demand.reserved_ppm // WHOLE_PPM
                 part += (energy - idle) * demand.power.mean_mw // asked if asked else 0
             self._true_uj[holder] = self._true_uj.get(holder, 0) + part
+            if demand.idle:
+                self._idle_uj[holder] = self._idle_uj.get(holder, 0) + part
 
     def _rule(self, at_ms: int) -> None:
         """Work out what the chip draws from `at_ms` on."""

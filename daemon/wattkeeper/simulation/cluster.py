@@ -4,7 +4,7 @@ import heapq
 import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
@@ -22,6 +22,14 @@ _QUEUE = 24
 _ARRIVAL_S = {"train": 150.0, "batch": 150.0, "shared": 22.0, "cpu": 11.0}
 """Seconds between two submissions, for each node of the partition."""
 _CPU_JOBS = 50
+_SLICES = 7
+"""Compute slices of a GPU that is cut into MIG instances: every other one of the shared nodes."""
+GRACE_MS = 60_000
+"""For how long a job keeps its GPUs after a missed epilog, unless the next one comes."""
+_MISSED_EPILOGS = 0.03
+_REQUEUED = 0.06
+"""Part of the jobs of a minute and more that are preempted once, and run again."""
+_REQUEUE_S = (2.0, 90.0)
 
 
 @dataclass(slots=True)
@@ -32,8 +40,15 @@ class Node:
     partition: str
     cores: int
     shards: list[int] = field(default_factory=list)
+    slices: list[int] = field(default_factory=list)
     jobs: dict[str, Job] = field(default_factory=dict)
+    forgotten: list[Job] = field(default_factory=list)
     up: bool = True
+
+    def lingering(self, at_ms: int) -> list[Job]:
+        """Jobs that have ended without an epilog, as long as the node takes them to be there."""
+        self.forgotten = [job for job in self.forgotten if at_ms < job.end_ms + GRACE_MS]
+        return self.forgotten
 
     @property
     def marked(self) -> bool:
@@ -47,6 +62,8 @@ class Node:
         need = plan.shard_ppm or 1_000_000
         free = [index for index, left in enumerate(self.shards) if left >= need]
         if plan.shard_ppm:
+            compute = _slices(plan)
+            free = [i for i in free if bool(i % 2) == bool(compute) and self.slices[i] >= compute]
             free.sort(key=lambda index: self.shards[index])
         return tuple(free[: plan.gpus]) if len(free) >= plan.gpus else None
 
@@ -55,6 +72,7 @@ class Node:
         self.cores -= sign * job.plan.cores
         for index in gpus:
             self.shards[index] -= sign * (job.plan.shard_ppm or 1_000_000)
+            self.slices[index] -= sign * _slices(job.plan)
 
 
 class Cluster:
@@ -64,11 +82,16 @@ class Cluster:
         self.nodes = {
             machine.name: Node(
                 machine, PARTITIONS[index % len(PARTITIONS)], 2 * CORES,
-                [1_000_000] * len(machine.gpus),
+                [1_000_000] * len(machine.gpus), [_SLICES] * len(machine.gpus),
             )
             for index, machine in enumerate(machines)
         }  # fmt: skip
         self.jobs: list[Job] = []
+        self.running: dict[str, Job] = {}
+        self.ended: list[Job] = []
+        """In the order in which they ended."""
+        self.placing = True
+        """Jobs start; they wait while the scheduler is down."""
         self._random = Random(f"{seed}/cluster")
         self._workloads = Workloads(seed)
         self._queues: dict[str, deque[JobPlan]] = {}
@@ -93,12 +116,19 @@ class Cluster:
         """A node went down: its jobs end there and then; returns the other nodes' marks."""
         node = self.nodes[name]
         node.up = False
-        marks = [mark for job in list(node.jobs.values()) for mark in self._end(job, at_ms)]
+        marks: list[str] = []
+        for job in list(node.jobs.values()):
+            marks += self._again(job, "node_fail", at_ms)
         return [mark for mark in marks if mark != name]
 
     def restore(self, name: str) -> None:
         """The node takes jobs again."""
         self.nodes[name].up = True
+
+    def resume(self, at_ms: int) -> list[str]:
+        """The scheduler is back: start what waits; returns the nodes on which marks were made."""
+        self.placing = True
+        return [mark for name in self._queues for mark in self._place(name, at_ms)]
 
     def pending(self) -> int:
         """Jobs that wait."""
@@ -131,10 +161,16 @@ class Cluster:
             queue.append(self._workloads.next(partition))
         return self._place(partition, at_ms)
 
+    def _resubmit(self, plan: JobPlan, at_ms: int) -> list[str]:
+        self._queues[plan.partition].appendleft(plan)
+        return self._place(plan.partition, at_ms)
+
     def _place(self, partition: str, at_ms: int) -> list[str]:
         """Start whatever fits, in the order of the queue, smaller ones past larger ones."""
         marks: list[str] = []
         queue = self._queues[partition]
+        if not self.placing:
+            return []
         for plan in list(queue):
             fits = [
                 (node, gpus)
@@ -153,16 +189,21 @@ class Cluster:
     ) -> list[str]:
         places = [Place(node.machine, gpus) for node, gpus in where]
         marked = where[0][0].marked
-        job = Job(plan, at_ms, places, marked, at_ms + plan.lasts_ms)
+        epilog = bool(plan.shard_ppm) or self._random.random() >= _MISSED_EPILOGS
+        job = Job(plan, at_ms, places, marked, at_ms + plan.lasts_ms, epilog)
         self.jobs.append(job)
+        self.running[job.key] = job
         for node, gpus in where:
             node.take(job, gpus, 1)
             node.jobs[job.key] = job
         job.allocate(at_ms)
-        self._at(at_ms + plan.launch_ms, partial(self._when_running, job, job.launch))
-        finish_ms = job.end_ms - plan.teardown_ms
-        self._at(finish_ms, partial(self._when_running, job, job.finish))
+        for begin_ms, finish_ms in plan.work_ms:
+            self._at(at_ms + begin_ms, partial(self._when_running, job, job.launch))
+            self._at(at_ms + finish_ms, partial(self._when_running, job, job.finish))
         self._at(job.end_ms, partial(self._end, job))
+        if plan.lasts_ms >= 60_000 and not plan.requeued and self._random.random() < _REQUEUED:
+            early_ms = at_ms + round(self._random.uniform(0.1, 0.9) * plan.lasts_ms)
+            self._at(early_ms, partial(self._again, job, "preempted"))
         return [node.machine.name for node, _ in where] if marked else []
 
     def _when_running(self, job: Job, change: Callable[[int], None], at_ms: int) -> list[str]:
@@ -170,13 +211,33 @@ class Cluster:
             change(at_ms)
         return []
 
+    def _again(self, job: Job, state: str, at_ms: int) -> list[str]:
+        """End a job before its time; it goes back into the queue under the same id."""
+        if not job.running:
+            return []
+        job.state = state
+        plan = replace(job.plan, requeued=job.plan.requeued + 1)
+        wait_ms = round(self._random.uniform(*_REQUEUE_S) * 1000)
+        self._at(at_ms + wait_ms, partial(self._resubmit, plan))
+        return self._end(job, at_ms)
+
     def _end(self, job: Job, at_ms: int) -> list[str]:
         if not job.running:
             return []
         job.release(at_ms)
+        del self.running[job.key]
+        self.ended.append(job)
         for place in job.places:
             node = self.nodes[place.machine.name]
             node.take(job, place.gpus, -1)
             del node.jobs[job.key]
-        marks = [place.machine.name for place in job.places] if job.marked else []
+            if job.marked and not job.epilog and node.up:
+                node.forgotten.append(job)
+        told = job.marked and job.epilog
+        marks = [place.machine.name for place in job.places] if told else []
         return marks + self._place(job.plan.partition, at_ms)
+
+
+def _slices(plan: JobPlan) -> int:
+    """Return the compute slices of its MIG instance, 0 if it has none."""
+    return round(plan.compute_ppm * _SLICES / 1_000_000)

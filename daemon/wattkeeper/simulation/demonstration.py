@@ -22,6 +22,8 @@ from wattkeeper.simulation.verify import judge_job
 
 _LEAD_MS = 6 * 3_600_000
 _LOOK_S = 2.0
+_ASK_S = 0.5
+"""Between two questions to the scheduler: half a minute of a fleet that runs 60 times as fast."""
 _TIMEOUT_S = 30.0
 _MARKER = "SIMULATED"
 _KEEP_MS = 600_000
@@ -60,6 +62,7 @@ class Demonstration:
     lasts_ms: int | None
     fleet: Fleet = field(init=False)
     aggregator: Aggregator = field(init=False)
+    _scheduler: SimulatedScheduler = field(init=False)
     _books: tuple[int, int, float | None] = field(init=False, default=(0, 0, None))
 
     def __post_init__(self) -> None:
@@ -77,7 +80,8 @@ class Demonstration:
             data_dir=self.folder / "aggregator",
             commit_interval=timedelta(seconds=1),
         )
-        scheduler = SimulatedScheduler(self.fleet.cluster)
+        self._scheduler = SimulatedScheduler(self.fleet.cluster, self.fleet.time, _ASK_S)
+        scheduler = self._scheduler
         self.aggregator = Aggregator(settings, [scheduler], now_ms=lambda: self.fleet.time.now_ms)
 
     async def run(self, stop: asyncio.Event, show: Callable[[Glimpse], None]) -> None:
@@ -92,8 +96,9 @@ class Demonstration:
             await asyncio.gather(looking, return_exceptions=True)
         await self.fleet.close()
         await self.aggregator.commit()
-        known = SimulatedScheduler(self.fleet.cluster).known(0)
+        known = self._scheduler.known(0)
         await asyncio.to_thread(record_knowledge, self.aggregator.ledger, CLUSTER, known)
+        await self.aggregator.settle()
         await self._check()
         show(self._glimpse(0.0))
 
@@ -106,9 +111,9 @@ class Demonstration:
         booked = await asyncio.to_thread(
             jobs, self.aggregator.ledger, JobFilter(cluster=CLUSTER, limit=100_000)
         )
-        by_id = {job.raw_id: job for job in booked}
+        by_run = {(job.raw_id, job.start_ms): job for job in booked}
         ended = sorted(self._ended(), key=lambda job: job.start_ms - job.end_ms)
-        return [judge_job(job, by_id, (), self.fleet.time.now_ms) for job in ended]
+        return [judge_job(job, by_run, (), self.fleet.time.now_ms) for job in ended]
 
     def _ended(self) -> list[Job]:
         return [job for job in self.fleet.cluster.jobs if not job.running]

@@ -25,6 +25,7 @@ class Kind(enum.StrEnum):
     BACKED_UP = "ledger backed up"
     AGGREGATOR_KILLED = "aggregator killed"
     AGGREGATOR_RESTORED = "aggregator restored from an older copy"
+    SCHEDULER_DOWN = "scheduler down"
 
 
 AGENT_DOWN = frozenset(
@@ -34,7 +35,7 @@ AGENT_DOWN = frozenset(
     }
 )  # fmt: skip
 """Faults during which the node's agent is down."""
-CENTRAL = frozenset({Kind.AGGREGATOR_KILLED, Kind.AGGREGATOR_RESTORED})
+CENTRAL = frozenset({Kind.AGGREGATOR_KILLED, Kind.AGGREGATOR_RESTORED, Kind.SCHEDULER_DOWN})
 """Faults of the centre; the others strike one node."""
 
 
@@ -75,6 +76,7 @@ _LASTS_MIN = {
     Kind.CLOCK_STEP: (0, 0),
     Kind.DISK_FULL: (0.5, 4),
     Kind.GPU_SILENT: (0.1, 4),
+    Kind.SCHEDULER_DOWN: (2, 60),
 }
 _QUIET_MS = _MINUTE_MS * 3 // 2
 _STEPS_MS = (-90_000, -3_000, -700, 700, 5_000, 120_000)

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 class JobFigure:
     """One job: what it truly used and what the books say, in whole microjoules.
 
-    `within_uj`: how far off it may be by one sampling period of power at each edge.
+    `within_uj`: how far off it may be by one sampling period of power at each edge; without marks
+    also where its processes begin or end to work. Of both figures, `true_idle_uj` and
+    `booked_idle_uj` are allocated but idle; `idle_within_uj`: how far off that may be by one
+    sampling period wherever its processes begin or end to work.
     """
 
     kind: str
@@ -18,6 +21,9 @@ class JobFigure:
     booked_uj: int
     within_uj: int
     seconds: float
+    true_idle_uj: int = 0
+    booked_idle_uj: int = 0
+    idle_within_uj: int = 0
 
     @property
     def error(self) -> float:
@@ -37,6 +43,9 @@ class Summary:
     p95: float
     greatest: float
     beyond_period: int
+    true_idle_uj: int
+    booked_idle_uj: int
+    idle_beyond: int
 
 
 def quantile(values: Sequence[float], part: float) -> float:
@@ -59,6 +68,9 @@ def summarise(figures: Iterable[JobFigure]) -> list[Summary]:
             quantile([figure.error for figure in group], 0.95),
             max(figure.error for figure in group),
             sum(1 for f in group if abs(f.booked_uj - f.true_uj) > f.within_uj),
+            sum(f.true_idle_uj for f in group),
+            sum(f.booked_idle_uj for f in group),
+            sum(1 for f in group if abs(f.booked_idle_uj - f.true_idle_uj) > f.idle_within_uj),
         )
         for kind, group in sorted(by_kind.items())
     ]
@@ -66,11 +78,16 @@ def summarise(figures: Iterable[JobFigure]) -> list[Summary]:
 
 def table(summaries: Sequence[Summary]) -> str:
     """Return the summaries as lines of text."""
-    head = f"{'error of the energy of jobs':<34}{'jobs':>6}{'median':>10}{'p95':>10}{'max':>10}"
-    lines = [head + f"{'> 1 period':>12}"]
+    head = f"{'error of the energy of jobs':<42}{'jobs':>6}{'median':>10}{'p95':>10}{'max':>10}"
+    lines = [head + f"{'> 1 period':>12}{'idle, kJ':>10}{'off by':>9}{'> 1 p.':>8}"]
     lines += [
-        f"{s.kind:<34}{s.jobs:>6}{s.median:>10.3%}{s.p95:>10.3%}{s.greatest:>10.3%}"
-        f"{s.beyond_period:>12}"
+        f"{s.kind:<42}{s.jobs:>6}{s.median:>10.3%}{s.p95:>10.3%}{s.greatest:>10.3%}"
+        f"{s.beyond_period:>12}{s.true_idle_uj / 1e9:>10.1f}"
+        f"{_off(s.booked_idle_uj, s.true_idle_uj):>9}{s.idle_beyond:>8}"
         for s in summaries
     ]
     return "\n".join(lines)
+
+
+def _off(booked: int, true: int) -> str:
+    return f"{(booked - true) / true:+.2%}" if true else "-"

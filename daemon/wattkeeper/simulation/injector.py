@@ -8,6 +8,7 @@ from wattkeeper.simulation.centre import Centre
 from wattkeeper.simulation.cluster import Cluster
 from wattkeeper.simulation.faults import AGENT_DOWN, Fault, Kind
 from wattkeeper.simulation.member import Member
+from wattkeeper.simulation.names import SimulatedScheduler
 
 
 class Injector:
@@ -19,11 +20,13 @@ class Injector:
         members: Mapping[str, Member],
         cluster: Cluster,
         centre: Centre,
+        scheduler: SimulatedScheduler,
         seed: int,
     ) -> None:
         self._members = members
         self._cluster = cluster
         self._centre = centre
+        self._scheduler = scheduler
         self._random = Random(f"{seed}/injector")
         self._due: list[tuple[int, int, Fault, bool]] = []
         self.log: list[tuple[int, str]] = []
@@ -92,11 +95,16 @@ class Injector:
                 self._centre.kill()
             case Kind.AGGREGATOR_RESTORED, _:
                 self._centre.restore()
+            case Kind.SCHEDULER_DOWN, _:
+                self._scheduler.down, self._cluster.placing = True, False
 
     async def _end(self, fault: Fault) -> list[str]:
         member = self._members.get(fault.node)
         if fault.kind in {Kind.AGGREGATOR_KILLED, Kind.AGGREGATOR_RESTORED}:
             self._centre.start()
+        if fault.kind is Kind.SCHEDULER_DOWN:
+            self._scheduler.down = False
+            return self._cluster.resume(fault.until_ms)
         if member is None:
             return []
         if fault.kind is Kind.REBOOTED:

@@ -21,7 +21,9 @@ class Place:
 class Job:
     """One run of a job. `true_uj` is what it used per (node, meter), up to its end.
 
-    `edges`: instants in true milliseconds. `marked`: prolog and epilog told the nodes of them.
+    Instants are in true milliseconds. `marked`: prolog and epilog told the nodes of its edges,
+    the latter only with `epilog`. `idle_uj`: the part of `true_uj` in which nothing of it ran.
+    `told`: the scheduler was asked while it ran, so it is known what it held.
     """
 
     plan: JobPlan
@@ -29,13 +31,17 @@ class Job:
     places: list[Place]
     marked: bool
     end_ms: int
+    epilog: bool = True
     running: bool = True
+    state: str = "completed"
+    told: bool = False
     true_uj: dict[tuple[str, str], int] = field(default_factory=dict)
+    idle_uj: dict[tuple[str, str], int] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
         """The holder that the job is to the chips."""
-        return self.plan.job_id
+        return f"{self.plan.job_id}/{self.plan.requeued}"
 
     def allocate(self, at_ms: int) -> None:
         """The job holds its devices from `at_ms` on, and asks nothing of them yet."""
@@ -55,8 +61,9 @@ class Job:
         """It holds nothing any more; its true energy is known."""
         for place in self.places:
             for device in self.devices(place):
-                used = device.chip.detach(at_ms, self.key)
-                self.true_uj[place.machine.name, device.name] = used
+                meter = (place.machine.name, device.name)
+                self.idle_uj[meter] = device.chip.idle_uj(at_ms, self.key)
+                self.true_uj[meter] = device.chip.detach(at_ms, self.key)
         self.running, self.end_ms = False, at_ms
 
     def measure(self, at_ms: int) -> dict[tuple[str, str], int]:
@@ -65,6 +72,16 @@ class Job:
             return self.true_uj
         return {
             (place.machine.name, device.name): device.chip.true_uj(at_ms, self.key)
+            for place in self.places
+            for device in self.devices(place)
+        }
+
+    def measure_idle(self, at_ms: int) -> dict[tuple[str, str], int]:
+        """Return, of `measure`, what it used while nothing of it ran."""
+        if not self.running:
+            return self.idle_uj
+        return {
+            (place.machine.name, device.name): device.chip.idle_uj(at_ms, self.key)
             for place in self.places
             for device in self.devices(place)
         }
@@ -81,9 +98,12 @@ class Job:
 
     def busy_ms(self, since_ms: int, until_ms: int) -> int:
         """Time for which its processes work in a stretch, in milliseconds."""
-        from_ms = max(since_ms, self.start_ms + self.plan.launch_ms)
-        to_ms = min(until_ms, self.start_ms + self.plan.lasts_ms - self.plan.teardown_ms)
-        return max(0, min(to_ms, self.end_ms) - from_ms)
+        until_ms = min(until_ms, self.end_ms)
+        start_ms = self.start_ms
+        return sum(
+            max(0, min(until_ms, start_ms + to_ms) - max(since_ms, start_ms + from_ms))
+            for from_ms, to_ms in self.plan.work_ms
+        )
 
     def _demands(self, *, busy: bool) -> Iterator[tuple[Device, Demand]]:
         plan = self.plan
@@ -93,6 +113,7 @@ class Job:
             reserved_ppm=plan.shard_ppm or 1_000_000,
             exclusive=not shared,
             memory_bytes=plan.memory_bytes if busy else 0,
+            idle=not busy,
         )
         for place in self.places:
             for index in place.gpus:

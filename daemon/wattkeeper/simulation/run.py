@@ -30,9 +30,12 @@ class Campaign:
     async def run(self, progress: Progress = lambda _: None) -> Verdict:
         """Run it to its end and hold the books against the truth."""
         fleet = Fleet(self.shape, self.folder, lambda member: Wire(member, centre))
-        centre = Centre(self.folder / "centre", fleet.time, SimulatedScheduler(fleet.cluster))
+        scheduler = SimulatedScheduler(fleet.cluster, fleet.time)
+        centre = Centre(self.folder / "centre", fleet.time, scheduler)
         faults = self._faults(fleet)
-        injector = Injector(faults, fleet.members, fleet.cluster, centre, self.shape.seed)
+        injector = Injector(
+            faults, fleet.members, fleet.cluster, centre, scheduler, self.shape.seed
+        )
         await fleet.start()
         end_ms = fleet.time.now_ms + self.lasts_ms
         while fleet.time.now_ms < end_ms:
@@ -40,7 +43,7 @@ class Campaign:
             progress(fleet)
         await fleet.close()
         await asyncio.to_thread(centre.commit)
-        centre.learn_names(fleet.time.start_ms)
+        centre.learn(fleet.time.start_ms)
         assert centre.ledger is not None
         verdict = verify(
             centre.ledger, fleet.machines, fleet.cluster.jobs, faults, fleet.time.now_ms

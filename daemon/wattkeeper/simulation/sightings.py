@@ -37,20 +37,27 @@ class Sightings:
         machine = self._node.machine
         since_ms, self._looked_ms = self._looked_ms, machine.clock.true_ms()
         jobs = self._node.jobs
+        late = {job.key: job for job in self._node.lingering(self._looked_ms)}
         gone = {key: job for key, job in self._seen.items() if key not in jobs and job.marked}
+        gone |= late
         self._infos = {self._key(job): self._info(job) for job in (*jobs.values(), *gone.values())}
         claims: dict[str, list[Claim]] = {}
         for job, place in self._places(jobs):
+            if job.marked or job.busy(self._looked_ms):
+                for index in place.gpus:
+                    claims.setdefault(machine.gpus[index].name, []).append(self._on_gpu(job))
+        for job, place in self._places(late):
             for index in place.gpus:
-                claims.setdefault(machine.gpus[index].name, []).append(self._on_gpu(job))
+                # Without an epilog it is over when the next owner comes.
+                claims.setdefault(machine.gpus[index].name, [self._on_gpu(job)])
         claims[_CPU] = [
             *(self._on_cpu(job, place, since_ms) for job, place in self._places(jobs | gone)),
             Claim(None, weight=(self._looked_ms - since_ms) * SYSTEM_MCORES),
         ]
         self._claims = dict(claims)
-        for key in self._seen.keys() - jobs.keys():
+        for key in self._seen.keys() - jobs.keys() - late.keys():
             del self._keys[key], self._known[key]
-        self._seen = dict(jobs)
+        self._seen = jobs | late
 
     def claims(self) -> Mapping[str, Sequence[Claim]]:
         """Return the claims as of the last look."""
@@ -81,10 +88,17 @@ class Sightings:
             return Claim(self._key(job), allocated=job.marked)
         return Claim(
             self._key(job),
-            weight=plan.gpu_power.mean_mw if job.busy(self._looked_ms) else 0,
+            weight=self._activity(job),
             reserved_ppm=plan.shard_ppm,
+            compute_ppm=plan.compute_ppm or None,
             allocated=job.marked,
         )
+
+    def _activity(self, job: Job) -> int | None:
+        """Tell what a part of a GPU does; of a MIG instance only whether a process is on it."""
+        if not job.busy(self._looked_ms):
+            return 0
+        return None if job.plan.compute_ppm else job.plan.gpu_power.mean_mw
 
     def _on_cpu(self, job: Job, place: Place, since_ms: int) -> Claim:
         busy_ms = job.busy_ms(since_ms, self._looked_ms)
@@ -100,7 +114,7 @@ class Sightings:
         if key is None:
             born_ms = job.start_ms + self._node.machine.clock.offset_ms
             birth_ms = self._births.setdefault(job.key, born_ms)
-            key = self._keys[job.key] = HolderKey(MANAGER, job.key, birth_ms)
+            key = self._keys[job.key] = HolderKey(MANAGER, job.plan.job_id, birth_ms)
         return key
 
     def _info(self, job: Job) -> HolderInfo:
@@ -110,5 +124,6 @@ class Sightings:
             labels = {"job_id": plan.job_id}
             if job.marked:
                 labels |= {"user": plan.user, "account": plan.account, "partition": plan.partition}
+                labels |= {"restart_count": str(plan.requeued)}
             info = self._known[job.key] = HolderInfo(key.manager, key.raw_id, key.birth_ms, labels)
         return info

@@ -1,7 +1,7 @@
 """The verdict on a simulated run: residual, coverage, and every job's error against the truth."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.queries.job import Job as BookedJob
@@ -32,8 +32,12 @@ _LOSING = frozenset({Kind.WIPED, Kind.CLONED})
 
 EXCLUSIVE_MARKED = "exclusive GPUs, marks"
 EXCLUSIVE_UNMARKED = "exclusive GPUs, no marks"
+MISSED_EPILOG = "exclusive GPUs, missed epilog"
 SHARED = "shared GPU"
+MIG = "MIG instance"
 CPU = "CPU job"
+UNTOLD = ", gone unasked"
+"""The scheduler was not asked while it ran: nobody knows which GPUs it held."""
 THROUGH = ", through a fault"
 
 
@@ -82,8 +86,10 @@ def verify(
     books = balance(ledger)
     ends = booked_until(ledger, machines)
     judge = Judge(machines, faults, unmeasured(ledger, machines), ends, end_ms)
-    booked = {job.raw_id: job for job in jobs(ledger, JobFilter(cluster=CLUSTER, limit=_ALL))}
+    listed = jobs(ledger, JobFilter(cluster=CLUSTER, limit=_ALL))
+    booked = {(job.raw_id, job.start_ms): job for job in listed}
     figures = [judge_job(job, booked, faults, end_ms) for job in comparable(ran, ends, end_ms)]
+    figures = _with_siblings(figures)
     wrong = list(judge.differences(books.meters))
     return Verdict(
         residual_uj=books.residual_uj,
@@ -115,33 +121,32 @@ def comparable(
 
 def judge_job(
     job: Job,
-    booked: Mapping[str, BookedJob],
+    booked: Mapping[tuple[str, int | None], BookedJob],
     faults: Sequence[Fault],
     end_ms: int,
 ) -> JobFigure:
     """Return one job's error up to `end_ms`: on its GPUs if it has any, else on the sockets."""
     parts = ("gpu",) if job.plan.gpus else ("cpu", "dram")
     prefix = "gpu/" if job.plan.gpus else "cpu/"
-    mine = booked.get(job.plan.job_id)
-    true = job.measure(end_ms)
+    mine = booked.get((job.plan.job_id, job.start_ms))
+    true, idle = job.measure(end_ms), job.measure_idle(end_ms)
+    gpus = [name for name in true if name[1].startswith("gpu/")]
     return JobFigure(
         kind=classify(job, faults),
         job_id=job.plan.job_id,
         true_uj=sum(uj for (_, meter), uj in true.items() if meter.startswith(prefix)),
         booked_uj=sum(mine.energy_by_component_uj.get(part, 0) for part in parts) if mine else 0,
-        within_uj=_period_uj(job, prefix),
+        within_uj=_period_uj(job, prefix, _edges(job) if job.marked else _turns(job)),
         seconds=(min(job.end_ms, end_ms) - job.start_ms) / 1000,
+        true_idle_uj=sum(idle[name] for name in gpus),
+        booked_idle_uj=mine.allocated_idle_uj if mine else 0,
+        idle_within_uj=_period_uj(job, "gpu/", _turns(job)),
     )
 
 
 def classify(job: Job, faults: Sequence[Fault]) -> str:
     """Name the class of a job; one whose edges or records a fault may have hidden is apart."""
-    if not job.plan.gpus:
-        kind = CPU
-    elif job.plan.shard_ppm:
-        kind = SHARED
-    else:
-        kind = EXCLUSIVE_MARKED if job.marked else EXCLUSIVE_UNMARKED
+    kind = _kind(job)
     nodes = {place.machine.name for place in job.places}
     for fault in faults:
         from_ms, until_ms = fault.at_ms - 2_000, fault.until_ms + 2_000
@@ -159,10 +164,40 @@ def classify(job: Job, faults: Sequence[Fault]) -> str:
     return kind
 
 
-def _period_uj(job: Job, prefix: str) -> int:
-    """What its devices drew within one sampling period after each of its edges."""
+def _with_siblings(figures: Sequence[JobFigure]) -> list[JobFigure]:
+    """What a fault did to one run of a job may show in the others: they share an id."""
+    touched = {figure.job_id for figure in figures if figure.kind.endswith(THROUGH)}
+    return [
+        figure
+        if figure.job_id not in touched or figure.kind.endswith(THROUGH)
+        else replace(figure, kind=figure.kind + THROUGH)
+        for figure in figures
+    ]
+
+
+def _kind(job: Job) -> str:
+    if not job.plan.gpus:
+        return CPU
+    if job.plan.shard_ppm:
+        return MIG if job.plan.compute_ppm else SHARED
+    if not job.marked:
+        return EXCLUSIVE_UNMARKED if job.told else EXCLUSIVE_UNMARKED + UNTOLD
+    return EXCLUSIVE_MARKED if job.epilog else MISSED_EPILOG
+
+
+def _edges(job: Job) -> list[int]:
+    return [job.start_ms] if job.running else [job.start_ms, job.end_ms]
+
+
+def _turns(job: Job) -> list[int]:
+    """Its edges, and when its processes began and ended to work: all that unmarked nodes see."""
+    turns = [job.start_ms + ms for piece in job.plan.work_ms for ms in piece]
+    return [*_edges(job), *(at_ms for at_ms in turns if at_ms < job.end_ms)]
+
+
+def _period_uj(job: Job, prefix: str, edges: Sequence[int]) -> int:
+    """What its devices drew within one sampling period after each of these instants."""
     total = 0
-    edges = (job.start_ms,) if job.running else (job.start_ms, job.end_ms)
     for place in job.places:
         for device in job.devices(place):
             if device.name.startswith(prefix):

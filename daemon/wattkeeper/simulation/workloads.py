@@ -15,6 +15,11 @@ from wattkeeper.simulation.waveform import Pattern
 
 NOTHING = Pattern((1, 0))
 
+_STALLS = 0.3
+"""Part of the trainings that wait for their data once, for long."""
+_SLICE_WATTS = 70
+"""What each compute slice of a MIG GPU draws, give or take a tenth."""
+
 _PEOPLE = (
     ("amira", "vision"), ("bao", "vision"), ("chen", "speech"), ("dara", "speech"),
     ("elif", "climate"), ("farid", "climate"), ("grete", "proteins"), ("hugo", "proteins"),
@@ -30,6 +35,9 @@ class JobPlan:
     if it shares it, else 0. `gpu_power`: what it asks of each GPU above idle; `launch_ms`,
     `teardown_ms`: how long its GPUs stay idle after the prolog and before the epilog. `core_mw`:
     what each busy core draws above idle; a job's own code makes it a tenth more or less than usual.
+    `compute_ppm`: its part of the GPU's compute units if its part is a MIG instance, else 0, where
+    `shard_ppm` is that of the memory. `pause_ms`: from when to when after its start nothing of it
+    runs. `requeued`: how often it was.
     """
 
     job_id: str
@@ -50,6 +58,18 @@ class JobPlan:
     teardown_ms: int = 150
     array_id: str = ""
     array_task: int | None = None
+    qos: str = "normal"
+    compute_ppm: int = 0
+    pause_ms: tuple[int, int] = (0, 0)
+    requeued: int = 0
+
+    @property
+    def work_ms(self) -> list[tuple[int, int]]:
+        """From when to when after its start its processes work, if nobody ends it earlier."""
+        begin, end = self.launch_ms, self.lasts_ms - self.teardown_ms
+        pause, again = self.pause_ms
+        pieces = ((begin, min(end, pause)), (max(begin, again), end))
+        return [(from_ms, to_ms) for from_ms, to_ms in pieces if from_ms < to_ms]
 
 
 class Workloads:
@@ -61,14 +81,14 @@ class Workloads:
         self._array: list[JobPlan] = []
         self._mixes: dict[str, tuple[tuple[float, Callable[[str], JobPlan]], ...]] = {
             "train": (
-                (0.57, self._short), (0.22, self._array_task), (0.11, self._training),
-                (0.05, self._inference), (0.05, self._multi_node),
+                (0.53, self._short), (0.22, self._array_task), (0.11, self._training),
+                (0.05, self._inference), (0.05, self._multi_node), (0.04, self._forgotten),
             ),
             "batch": (
-                (0.62, self._short), (0.23, self._array_task), (0.11, self._training),
-                (0.04, self._inference),
+                (0.57, self._short), (0.23, self._array_task), (0.11, self._training),
+                (0.04, self._inference), (0.05, self._forgotten),
             ),
-            "shared": ((1.0, self._sharing),),
+            "shared": ((0.7, self._sharing), (0.3, self._instance)),
             "cpu": ((1.0, self._cpu),),
         }  # fmt: skip
 
@@ -105,11 +125,16 @@ class Workloads:
     def _training(self, partition: str, nodes: int = 1, gpus: int = 0) -> JobPlan:
         pick = self._random
         lasts = min(7200.0, max(300.0, pick.lognormvariate(7.4, 0.6)))
+        pause = (0, 0)
+        if pick.random() < _STALLS:
+            begin = pick.uniform(0.05, 0.3) * lasts
+            pause = (round(begin * 1000), round((begin + pick.uniform(0.1, 0.5) * lasts) * 1000))
         return self._plan(
             partition, "multi-node" if nodes > 1 else "training",
             pick.choice(("llm-pretrain", "diffusion", "whisper-ft", "esm-fold")), lasts,
             nodes=nodes, gpus=gpus or pick.choice((1, 2, 4, 4, 8)),
             cores=32 if nodes > 1 else 16, gpu_power=self._steps(), memory_bytes=64 << 30,
+            pause_ms=pause, qos="high" if nodes > 1 else "normal",
         )  # fmt: skip
 
     def _multi_node(self, partition: str) -> JobPlan:
@@ -149,6 +174,24 @@ class Workloads:
         return self._plan(
             partition, "shared", "notebook", self._random.uniform(60, 1200), shard_ppm=shard,
             gpu_power=Pattern((1, watts * 1000)), cores=2, memory_bytes=8 << 30,
+        )  # fmt: skip
+
+    def _instance(self, partition: str) -> JobPlan:
+        """A notebook on a MIG instance: 1g, 2g or 3g."""
+        compute, memory = self._random.choice(((1, 1), (1, 1), (2, 2), (3, 4)))
+        watts = _SLICE_WATTS * compute * self._random.randint(90, 110) / 100
+        return self._plan(
+            partition, "mig", "notebook", self._random.uniform(60, 1200),
+            shard_ppm=memory * 1_000_000 // 8, compute_ppm=compute * 1_000_000 // 7,
+            gpu_power=Pattern((1, round(watts * 1000))), cores=2, memory_bytes=memory * (10 << 30),
+        )  # fmt: skip
+
+    def _forgotten(self, partition: str) -> JobPlan:
+        """An allocation in which nothing runs: somebody is at lunch."""
+        lasts = self._random.uniform(60, 1800)
+        return self._plan(
+            partition, "forgotten", "interactive", lasts, gpus=self._random.choice((1, 1, 2)),
+            pause_ms=(0, round(lasts * 1000)), qos="interactive",
         )  # fmt: skip
 
     def _cpu(self, partition: str) -> JobPlan:

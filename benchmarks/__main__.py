@@ -2,9 +2,14 @@
 
 import sys
 
-from benchmarks import agent_cost, intake, squeue
+from benchmarks import agent_cost, intake, scrape, squeue
 
-BENCHMARKS = {"agent": agent_cost.main, "intake": intake.main, "squeue": squeue.main}
+BENCHMARKS = {
+    "agent": agent_cost.main,
+    "intake": intake.main,
+    "scrape": scrape.main,
+    "squeue": squeue.main,
+}
 
 
 def main(args: list[str]) -> int:

@@ -3,11 +3,12 @@
 import asyncio
 import threading
 import uuid
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from wattkeeper.delivery.wire import Ack, Batch, WireError, chain, decode_record
+from wattkeeper.delivery.wire import GENESIS, Ack, Batch, WireError, chain, decode_record
 from wattkeeper.ledger.checks import (
     Unfit,
     check_point,
@@ -42,6 +43,30 @@ class _Unknown(Exception):  # noqa: N818 - it is a question to the agent
         self.kind = kind
         self.meter = meter
         self.number = number
+
+
+@dataclass(slots=True)
+class Taken:
+    """What another store is to have of a delivery: its windows after the record numbered `after`.
+
+    With each stands when it began, in the aggregator's time. What was refused, or is time that was
+    booked already, is not among them.
+    """
+
+    after: int
+    windows: list[tuple[int, Window]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Delivery:
+    """One delivery while its records are booked."""
+
+    pending: Pending
+    journal: JournalBook
+    dating: Dating
+    now_ms: int
+    taken: Taken | None
+    touched: set[MeterBook] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -84,8 +109,13 @@ class Intake:
         """Postings in memory that wait for the next commit."""
         return self._pending.postings
 
-    def accept(self, batch: Batch, now_ms: int) -> Ack:
-        """Take a batch into memory; no input or output.
+    def position(self, journal: str) -> tuple[int, bytes]:
+        """Return number and chain value of the last record taken of a journal."""
+        book = self._roster.journals.get(journal)
+        return (0, GENESIS) if book is None else (book.accepted, book.hash)
+
+    def accept(self, batch: Batch, now_ms: int, taken: Taken | None = None) -> Ack:
+        """Take a batch into memory; no input or output. `taken` is filled, if it is wanted.
 
         Raises:
             Refusal: the delivery as a whole is not taken.
@@ -94,7 +124,7 @@ class Intake:
         with self._taking:
             self.counts.batches += 1
             try:
-                return self._accept(batch, now_ms)
+                return self._accept(batch, now_ms, taken)
             except Refusal:
                 self.counts.refusals += 1
                 raise
@@ -152,7 +182,7 @@ class Intake:
             self._pending = taken
             self.counts.failed_commits += 1
 
-    def _accept(self, batch: Batch, now_ms: int) -> Ack:
+    def _accept(self, batch: Batch, now_ms: int, taken: Taken | None) -> Ack:
         pending = self._pending
         journal = self._roster.journal(pending, batch, now_ms)
         self._note_node(pending, journal, batch, now_ms)
@@ -160,7 +190,7 @@ class Intake:
         before = (journal.known_meters, journal.known_holders, journal.known_epochs)
         self._roster.learn(pending, journal, batch, now_ms)
         learned = before != (journal.known_meters, journal.known_holders, journal.known_epochs)
-        unknown = self._take_new(pending, journal, batch, now_ms)
+        unknown = self._take_new(pending, journal, batch, now_ms, taken)
         # A long dictionary comes in pieces: while it grows, nothing is taken for gone.
         journal.asked = journal.asked + 1 if unknown and not learned else 0
         pending.cursors[journal.name] = journal.accepted
@@ -176,7 +206,12 @@ class Intake:
         return _ack(journal, now_ms, unknown)
 
     def _take_new(
-        self, pending: Pending, journal: JournalBook, batch: Batch, now_ms: int
+        self,
+        pending: Pending,
+        journal: JournalBook,
+        batch: Batch,
+        now_ms: int,
+        taken: Taken | None,
     ) -> _Unknown | None:
         """Take the records beyond the cursor, up to one whose dictionary entry is missing."""
         if pending.postings > MAX_POSTINGS:
@@ -184,8 +219,12 @@ class Intake:
         skip = self._skip(pending, journal, batch, now_ms)
         if skip is None:
             return None
+        dating = Dating(self._ledger.slot_ms, batch, now_ms)
+        delivery = _Delivery(pending, journal, dating, now_ms, taken)
+        if taken is not None and taken.after < journal.accepted:
+            _tell_again(delivery, batch, skip)
         try:
-            self._take(pending, journal, batch, skip, now_ms)
+            self._take(delivery, batch.records[skip:] if skip else batch.records)
         except _Unknown as unknown:
             return unknown
         return None
@@ -249,125 +288,116 @@ class Intake:
         journal.hash = batch.previous
         return 0
 
-    def _take(
-        self, pending: Pending, journal: JournalBook, batch: Batch, skip: int, now_ms: int
-    ) -> None:
-        dating = Dating(self._ledger.slot_ms, batch, now_ms)
-        touched: set[MeterBook] = set()
-        counts = self.counts
+    def _take(self, delivery: _Delivery, payloads: Sequence[bytes]) -> None:
+        journal, counts = delivery.journal, self.counts
         try:
-            for payload in batch.records[skip:] if skip else batch.records:
+            for payload in payloads:
                 try:
-                    booked = self._book(
-                        pending, journal, decode_record(payload), dating, now_ms, touched
-                    )
+                    booked = self._book(delivery, decode_record(payload))
                 except _Unknown as unknown:
                     if journal.asked < PATIENCE:
                         raise
-                    self._refuse(pending, journal, unknown.meter, unknown, now_ms)
+                    self._refuse(delivery, unknown.meter, unknown)
                 except WireError as why:
-                    self._refuse(pending, journal, None, why, now_ms)
+                    self._refuse(delivery, None, why)
                 else:
                     counts.records += 1
                     counts.overlaps += not booked
                 journal.accepted += 1
                 journal.hash = chain(journal.hash, payload)
         finally:
-            for meter in touched:
-                pending.meters[meter.id] = meter.row()
+            for meter in delivery.touched:
+                delivery.pending.meters[meter.id] = meter.row()
 
-    def _book(
-        self,
-        pending: Pending,
-        journal: JournalBook,
-        record: Record,
-        dating: Dating,
-        now_ms: int,
-        touched: set[MeterBook],
-    ) -> bool:
+    def _book(self, delivery: _Delivery, record: Record) -> bool:
+        pending, journal = delivery.pending, delivery.journal
         if isinstance(record, ClockStep):
             detail = f"wall clock stepped by {record.by_ms} ms"
-            self._roster.event(pending, journal.node, now_ms, "clock-step", detail)
+            self._roster.event(pending, journal.node, delivery.now_ms, "clock-step", detail)
             return True
         if isinstance(record, Tombstone):
             # Somebody or something changed the agent's journal: the balance has to say so.
             meter = journal.meters.get(record.meter)
-            self._refuse(pending, journal, meter, Unfit(record.reason[:MAX_LABEL]), now_ms)
+            self._refuse(delivery, meter, Unfit(record.reason[:MAX_LABEL]))
             return True
         meter = journal.meters.get(record.meter)
         if meter is None:
             raise _Unknown("meters", record.meter)
-        touched.add(meter)
+        delivery.touched.add(meter)
         try:
             if isinstance(record, Window):
-                return self._book_window(pending, journal, meter, record, dating, now_ms)
+                return self._book_window(delivery, meter, record)
             if isinstance(record, Point):
-                return self._book_point(pending, journal, meter, record, dating, now_ms)
+                return self._book_point(delivery, meter, record)
             check_unmeasured(record)
-            start = record.start_ms + dating.shift(record.end_ms, record.boot_ms)
-            check_time(start, start + record.end_ms - record.start_ms, now_ms)
+            start = record.start_ms + delivery.dating.shift(record.end_ms, record.boot_ms)
+            check_time(start, start + record.end_ms - record.start_ms, delivery.now_ms)
             return self._continuity.unmeasured(pending, meter, record, start)
         except Unfit as why:
-            self._refuse(pending, journal, meter, why, now_ms)
+            self._refuse(delivery, meter, why)
             return True
 
-    def _book_window(
-        self,
-        pending: Pending,
-        journal: JournalBook,
-        meter: MeterBook,
-        window: Window,
-        dating: Dating,
-        now_ms: int,
-    ) -> bool:
+    def _book_window(self, delivery: _Delivery, meter: MeterBook, window: Window) -> bool:
+        journal, taken = delivery.journal, delivery.taken
         highest = check_window(window, meter.host)
         if highest > journal.known_holders:
             raise _Unknown("holders", highest, meter)
         info = _epoch(journal, meter, window.epoch)
-        start = window.start_ms
-        if info.boot == dating.boot:
-            start += dating.shift(window.end_ms, window.boot_ms)
-        check_time(start, start + window.end_ms - window.start_ms, now_ms)
+        start = _start(delivery.dating, info, window)
+        check_time(start, start + window.end_ms - window.start_ms, delivery.now_ms)
         self.counts.windows += 1
-        return self._continuity.window(pending, journal, meter, info, window, start)
+        booked = self._continuity.window(delivery.pending, journal, meter, info, window, start)
+        if booked and taken is not None and journal.accepted >= taken.after:
+            taken.windows.append((start, window))
+        return booked
 
-    def _book_point(
-        self,
-        pending: Pending,
-        journal: JournalBook,
-        meter: MeterBook,
-        point: Point,
-        dating: Dating,
-        now_ms: int,
-    ) -> bool:
+    def _book_point(self, delivery: _Delivery, meter: MeterBook, point: Point) -> bool:
         check_point(point)
+        dating, journal = delivery.dating, delivery.journal
         info = _epoch(journal, meter, point.epoch)
         at = point.at_ms
         if info.boot == dating.boot:
             at += dating.shift(point.at_ms, point.boot_ms)
-        check_time(at, at, now_ms)
-        return self._continuity.point(pending, journal, meter, info, point, at)
+        check_time(at, at, delivery.now_ms)
+        return self._continuity.point(delivery.pending, journal, meter, info, point, at)
 
-    def _refuse(
-        self,
-        pending: Pending,
-        journal: JournalBook,
-        meter: MeterBook | None,
-        why: Exception,
-        now_ms: int,
-    ) -> None:
+    def _refuse(self, delivery: _Delivery, meter: MeterBook | None, why: Exception) -> None:
         """Put a tombstone at the record's number; its joules become a gap of its meter.
 
         Without a known meter it may have been any of the journal's.
         """
         self.counts.refused += 1
+        journal, pending = delivery.journal, delivery.pending
         hit = [meter] if meter else list(journal.meters.values())
-        at_ms = max((book.end_ms for book in hit), default=0) or now_ms
+        at_ms = max((book.end_ms for book in hit), default=0) or delivery.now_ms
         row = (journal.id, journal.accepted + 1, meter.id if meter else None, at_ms, str(why)[:500])
         pending.refused.append(row)
         for book in hit:
             book.resume = True
             pending.meters[book.id] = book.row()
+
+
+def _tell_again(delivery: _Delivery, batch: Batch, skip: int) -> None:
+    """Let the other store have windows of this delivery that the ledger has already."""
+    journal, taken = delivery.journal, delivery.taken
+    assert taken is not None
+    for payload in batch.records[max(0, taken.after - batch.first + 1) : skip]:
+        try:
+            window = decode_record(payload)
+        except WireError:
+            continue  # refused before
+        if not isinstance(window, Window) or window.meter not in journal.meters:
+            continue
+        info = journal.epochs.get(window.epoch)
+        if info is not None and window.flaw() is None:
+            taken.windows.append((_start(delivery.dating, info, window), window))
+
+
+def _start(dating: Dating, info: EpochInfo, window: Window) -> int:
+    """Return when a window began, in the aggregator's time."""
+    if info.boot != dating.boot:
+        return window.start_ms
+    return window.start_ms + dating.shift(window.end_ms, window.boot_ms)
 
 
 def _epoch(journal: JournalBook, meter: MeterBook, number: int) -> EpochInfo:

@@ -1,4 +1,4 @@
-"""What the numbers of a journal's dictionary stand for, for live views."""
+"""What the numbers of journals' dictionaries stand for, as committed."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +10,7 @@ from wattkeeper.ledger import schema
 from wattkeeper.ledger.roster import gpu_index
 from wattkeeper.ledger.schema import HOLDER_BITS
 from wattkeeper.ledger.store import Ledger
+from wattkeeper.model.meter import Component, MeterInfo
 
 T = TypeVar("T")
 
@@ -24,20 +25,50 @@ MeterName = tuple[str, str, int | None]
 def meter_names(ledger: Ledger, journals: Iterable[str]) -> dict[str, dict[int, MeterName]]:
     """Return by journal and number what each meter is, as committed."""
     named: dict[str, dict[int, MeterName]] = {}
+    for (journal, number), info in meter_infos(ledger, journals).items():
+        index = gpu_index(info.component, info.labels)
+        named.setdefault(journal, {})[number] = (info.name, info.component, index)
+    return named
+
+
+def meter_infos(ledger: Ledger, journals: Iterable[str]) -> dict[tuple[str, int], MeterInfo]:
+    """Return by journal and number what each meter is."""
     journal, mapped, meter = schema.journal.c, schema.journal_meter.c, schema.meter.c
     query = (
-        sa.select(journal.name, mapped.number, meter.name, meter.component, meter.labels)
+        sa.select(
+            journal.name.label("journal"),
+            mapped.number,
+            meter.name,
+            meter.component,
+            meter.source,
+            meter.labels,
+        )
         .join(schema.journal_meter, mapped.journal == journal.id)
         .join(schema.meter, meter.id == mapped.meter)
     )
     with ledger.reading() as connection:
-        for chunk in _chunks(sorted(journals)):
-            for name, number, meter_name, component, labels in connection.execute(
-                query.where(journal.name.in_(chunk))
-            ):
-                index = gpu_index(component, json.loads(labels or "{}"))
-                named.setdefault(name, {})[number] = (meter_name, component, index)
-    return named
+        return {
+            (row.journal, row.number): MeterInfo(
+                row.name, Component(row.component), row.source, json.loads(row.labels or "{}")
+            )
+            for chunk in _chunks(sorted(journals))
+            for row in connection.execute(query.where(journal.name.in_(chunk)))
+        }
+
+
+def holder_keys(
+    ledger: Ledger, holders: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], tuple[str, str, int]]:
+    """Return by (journal, number) the manager, raw id and birth of each holder that is known."""
+    holder = schema.holder.c
+    query = sa.select(holder.id, holder.manager, holder.raw_id, holder.birth_ms)
+    with ledger.reading() as connection:
+        ids = _holder_ids(connection, holders)
+        return {
+            ids[row.id]: (row.manager, row.raw_id, row.birth_ms)
+            for some in _chunks(sorted(ids))
+            for row in connection.execute(query.where(holder.id.in_(some)))
+        }
 
 
 def holder_accounts(
@@ -47,19 +78,10 @@ def holder_accounts(
 
     Holders whose workload is not known (yet) are left out.
     """
-    wanted = sorted(set(holders))
     found: dict[tuple[str, int], tuple[str, str]] = {}
-    journal, holder, workload = schema.journal.c, schema.holder.c, schema.workload.c
+    holder, workload = schema.holder.c, schema.workload.c
     with ledger.reading() as connection:
-        ids: dict[int, tuple[str, int]] = {}
-        for chunk in _chunks(sorted({name for name, _ in wanted})):
-            numbered = connection.execute(
-                sa.select(journal.name, journal.id).where(journal.name.in_(chunk))
-            )
-            bases = {row.name: row.id for row in numbered}
-            for name, number in wanted:
-                if name in bases:
-                    ids[bases[name] << HOLDER_BITS | number] = (name, number)
+        ids = _holder_ids(connection, holders)
         query = sa.select(holder.id, workload.cluster, workload.account).join(
             schema.workload, workload.id == holder.workload
         )
@@ -83,6 +105,23 @@ def granted_accounts(ledger: Ledger) -> dict[tuple[str, str, int], set[str]]:
             for index in row.gpus.split(","):
                 granted.setdefault((row.cluster, row.node, int(index)), set()).add(row.account)
     return granted
+
+
+def _holder_ids(
+    connection: sa.Connection, holders: Iterable[tuple[str, int]]
+) -> dict[int, tuple[str, int]]:
+    """Return (journal, number) by the holder's id in the ledger."""
+    wanted = set(holders)
+    journal = schema.journal.c
+    bases: dict[str, int] = {}
+    for chunk in _chunks(sorted({name for name, _ in wanted})):
+        query = sa.select(journal.name, journal.id).where(journal.name.in_(chunk))
+        bases |= {row.name: row.id for row in connection.execute(query)}
+    return {
+        bases[name] << HOLDER_BITS | number: (name, number)
+        for name, number in wanted
+        if name in bases
+    }
 
 
 def _chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.aggregator.feeding import CPU_UJ, GPU_UJ, START_MS, STEP_MS, UUID, Feeder
 from tests.telemetry.memory_store import MemoryStore
-from wattkeeper.aggregator.history import History
+from wattkeeper.aggregator.recording import Recording
 from wattkeeper.delivery import wire
 from wattkeeper.delivery.wire import Ack
 from wattkeeper.ledger.intake import Intake
@@ -89,16 +89,16 @@ class Centre:
         self.ledger.close()
         self.ledger = Ledger.open(self.path)
         self.intake = Intake(self.ledger)
-        self.history = History(self.store, self.ledger, self.intake)
+        self.recording = Recording(self.store, self.ledger, self.intake)
 
     def settle(self, agent: Agent) -> None:
         """Let everything arrive."""
         self.store.failing = ""
         for _ in range(6):
-            self.history.flush()
+            self.recording.flush()
             self.intake.commit_sync()
-            agent.send(self.history.accept)
-        self.history.flush()
+            agent.send(self.recording.accept)
+        self.recording.flush()
         self.intake.commit_sync()
 
     def check(self, agent: Agent) -> None:
@@ -124,8 +124,8 @@ def test_rows_say_who_and_where(centre: Centre) -> None:
     """Names stand where the journal has numbers."""
     agent = Agent()
     agent.run(1)
-    agent.send(centre.history.accept)
-    assert centre.history.flush()
+    agent.send(centre.recording.accept)
+    assert centre.recording.flush()
     gpu, cpu = centre.store.rows
     assert gpu.place == ("west", "node001", f"gpu/{UUID}", "gpu", UUID, "0", "", "nvml")
     assert (cpu.place.component, cpu.place.device) == ("cpu", "0/package")
@@ -139,11 +139,11 @@ def test_a_store_that_fails_holds_back_only_what_agents_release(centre: Centre) 
     agent = Agent()
     agent.run(3)
     centre.store.failing = "no space"
-    assert agent.send(centre.history.accept).accepted == len(agent.payloads)
-    assert not centre.history.flush()
+    assert agent.send(centre.recording.accept).accepted == len(agent.payloads)
+    assert not centre.recording.flush()
     centre.intake.commit_sync()
-    assert agent.send(centre.history.accept).committed == 0
-    assert [f.state.value for f in centre.history.findings()] == ["failing", "failing"]
+    assert agent.send(centre.recording.accept).committed == 0
+    assert [f.state.value for f in centre.recording.findings()] == ["failing", "failing"]
     centre.start()  # now only the agent has what the store lacks
     agent.run(3)
     centre.settle(agent)
@@ -160,9 +160,9 @@ def test_a_full_recorder_lets_the_books_go_on(
     centre.store.failing = "down"
     for _ in range(4):
         agent.run(2)
-        assert agent.send(centre.history.accept).accepted == len(agent.payloads)
-        centre.history.flush()
-    assert 4 <= centre.history.recorder.waiting <= 8
+        assert agent.send(centre.recording.accept).accepted == len(agent.payloads)
+        centre.recording.flush()
+    assert 4 <= centre.recording.recorder.waiting <= 8
     centre.intake.commit_sync()
     centre.settle(agent)
     centre.check(agent)
@@ -178,9 +178,9 @@ def test_a_new_store_begins_with_what_comes(centre: Centre) -> None:
     assert agent.released == len(agent.payloads)
     before = agent.windows
     agent.run(2)
-    ack = agent.send(centre.history.accept)
+    ack = agent.send(centre.recording.accept)
     assert ack.accepted == len(agent.payloads)
-    assert centre.history.flush()
+    assert centre.recording.flush()
     assert len(centre.store.rows) == agent.windows - before
 
 
@@ -192,7 +192,7 @@ def test_a_store_with_other_records_goes_on_with_the_next(
     agent.run(2)
     centre.store.kept[agent.feeder.journal] = Cursor(2, b"x" * 16)
     centre.start()
-    agent.send(centre.history.accept)
+    agent.send(centre.recording.accept)
     assert "record 2 of journal journal-1 is another" in caplog.text
     centre.settle(agent)
     centre.check(agent)
@@ -221,9 +221,9 @@ def test_both_have_every_window_once(
             case "run":
                 agent.run(count)
             case "send":
-                agent.send(centre.history.accept, count)
+                agent.send(centre.recording.accept, count)
             case "flush":
-                centre.history.flush()
+                centre.recording.flush()
             case "commit":
                 centre.intake.commit_sync()
             case "kill":

@@ -19,7 +19,7 @@ from wattkeeper.telemetry.rows import HolderName
 _log = logging.getLogger(__name__)
 
 
-class History:
+class Recording:
     """Lets intake and recorder take a delivery, and tells the agent of the lower cursor.
 
     `accept` runs on the event loop; `flush`, `tend` and `close` block.

@@ -84,11 +84,11 @@ def report(
         since, until = extent(connection, ledger.slot_ms, since_ms, until_ms)
         source = _source(since, until)
         for found in connection.execute(_energies(source, by)):
-            _add(rows, found, found.key or "", of_node=by == "node")
+            _add(rows, found, found.called or "", of_node=by == "node")
         for found in connection.execute(_jobs(source, by)):
-            row = rows.get((found.key or "", "group"))
-            if row is not None:
-                row.jobs = found.jobs
+            row = rows.get((found.called or "", "group"))
+            if row is not None:  # twice for "": what has no name, and no job at all
+                row.jobs += found.jobs
         covered = expected_coverage(connection, since, until)
     return _report(by, since, until, rows.values(), covered)
 
@@ -106,11 +106,11 @@ def _by_group(
         since, until = extent(connection, ledger.slot_ms, since_ms, until_ms)
         source = _source(since, until)
         for found in connection.execute(_energies(source, "node")):
-            _add(rows, found, groups.get(found.key, ""), of_node=True)
-        pairs = _joined(source, "node", _key("node").label("key"), schema.holder.c.workload)
+            _add(rows, found, groups.get(found.called, ""), of_node=True)
+        pairs = _joined(source, "node", _key("node").label("called"), schema.holder.c.workload)
         for found in connection.execute(pairs.where(source.holder >= FIRST_HOLDER).distinct()):
             # A job on several nodes of a group is one job of it.
-            jobs.setdefault(groups.get(found.key, ""), set()).add(found.workload)
+            jobs.setdefault(groups.get(found.called, ""), set()).add(found.workload)
         covered = expected_coverage(connection, since, until)
     for (key, _), row in rows.items():
         row.jobs = len(jobs.get(key, ()))
@@ -196,19 +196,19 @@ def _joined(source: Any, by: str, *columns: Any) -> "sa.Select[Any]":
 def _energies(source: Any, by: str) -> "sa.Select[Any]":
     account = sa.case((source.holder < FIRST_HOLDER, source.holder), else_=FIRST_HOLDER)
     # No label may be a column's name: SQL would group by the column, and idle with system.
-    keys = (_key(by).label("key"), account.label("booked_to"), schema.meter.c.component)
+    keys = (_key(by).label("called"), account.label("booked_to"), schema.meter.c.component)
     figures = (
         *parts(source.uj),
         sa.func.sum(source.ms).label("ms"),
         *parts(source.idle_uj, "idle_uj"),
         sa.func.sum(source.idle_ms).label("idle_ms"),
     )
-    return _joined(source, by, *keys, *figures).group_by("key", "booked_to", keys[2])
+    return _joined(source, by, *keys, *figures).group_by("called", "booked_to", keys[2])
 
 
 def _jobs(source: Any, by: str) -> "sa.Select[Any]":
     jobs = sa.func.count(sa.distinct(schema.holder.c.workload)).label("jobs")
-    return _joined(source, by, _key(by).label("key"), jobs).group_by("key")
+    return _joined(source, by, _key(by).label("called"), jobs).group_by("called")
 
 
 def _add(rows: dict[tuple[str, str], ReportRow], found: Any, group: str, *, of_node: bool) -> None:

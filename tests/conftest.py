@@ -15,7 +15,11 @@ settings.register_profile(
 )
 settings.load_profile("wattkeeper")
 
-MUST_RUN = ("compiler", "promtool", "slurm")
+from tests.postgresql.fixtures import new_url, server, shared_ledger, template
+
+__all__ = ["new_url", "server", "shared_ledger", "template"]
+
+MUST_RUN = ("compiler", "postgresql", "promtool", "slurm")
 """Markers of tests whose needs CI installs: there they may not be skipped."""
 
 

@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 from wattkeeper.flags import ConfigError, flags, nearest
 from wattkeeper.folders import FOLDER, data_dir
-from wattkeeper.values import Address, Duration, host_port
+from wattkeeper.values import Address, Duration, hide_passwords, host_port
 
 __all__ = [
     "FOLDER",
@@ -259,5 +259,5 @@ def _explain(model: type[BaseModel], item: Any, origins: Mapping[str, str]) -> s
         return f"{where}: unknown key; {nearest(path[-1], list(table.model_fields))}"
     if item["type"] == "missing":
         return f"{key}: has no value and no default; set it in the file, the environment or a flag"
-    shown = "" if "token" in key else f" {item['input']!r}"[:120]
+    shown = "" if "token" in key else hide_passwords(f" {item['input']!r}")[:120]
     return f"{where}:{shown} {item['msg'].removeprefix('Value error, ')}"

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
 _UNITS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhd]))+")
+_PASSWORD = re.compile(r"(://[^:/?#@\s]*):\S*@")
+_PASSWORD_IN_QUERY = re.compile(r"((?:ssl)?password)=[^&\s]*")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhd])")
 
 
@@ -36,6 +38,11 @@ def format_duration(value: timedelta) -> str:
 def milliseconds(value: timedelta) -> int:
     """Return a timedelta in whole milliseconds."""
     return value // timedelta(milliseconds=1)
+
+
+def hide_passwords(text: str) -> str:
+    """Return a text without the passwords of URLs in it."""
+    return _PASSWORD_IN_QUERY.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", text))
 
 
 def _to_timedelta(value: Any) -> timedelta:

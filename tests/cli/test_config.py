@@ -1,11 +1,14 @@
 """`wattkeeper config`."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from wattkeeper.aggregator.config import AggregatorSettings, LedgerSection
 from wattkeeper.cli.main import main
+from wattkeeper.flags import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +36,48 @@ def test_show_says_where_each_value_is_from(
     ) == ("30m", "WATTKEEPER_AGGREGATOR_LEDGER__SLOT")
     assert rows["commit_interval"]["origin"] == "default"
     assert "s3cret" not in text
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://ann:s3cret@db/books", "postgresql://ann@db/books?password=s3cret"]
+)
+def test_the_password_of_a_database_is_never_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    """Neither by `show` nor where the URL is wrong."""
+    monkeypatch.setenv("WATTKEEPER_AGGREGATOR_LEDGER__URL", url)
+    assert main(["config", "show", "aggregator", "--format", "json"]) == 0
+    rows = {row["key"]: row["value"] for row in json.loads(capsys.readouterr().out)}
+    assert rows["ledger.url"] == url.replace("s3cret", "***")
+    monkeypatch.setenv("WATTKEEPER_AGGREGATOR_LEDGER__URL", url.replace("postgresql", "mysql"))
+    assert main(["config", "check", "aggregator"]) == 2
+    text = capsys.readouterr().err
+    assert "is no database for a ledger" in text
+    assert "s3cret" not in text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "cannot be read (No such file"),
+        ("host=db", "holds no URL like postgresql://"),
+        (b"\xff\xfe", "cannot be read (no text)"),
+    ],
+)
+def test_a_file_with_the_url_of_the_ledger(
+    tmp_path: Path, content: str | bytes | None, message: str
+) -> None:
+    """It is read at the start, and what is wrong with it is said without what is in it."""
+    path = tmp_path / "url"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    chosen = AggregatorSettings(ledger=LedgerSection(url_file=path))
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        chosen.ledger_url()
+    path.write_text(" postgresql://db/books\n")
+    assert chosen.ledger_url() == "postgresql://db/books"
+    with pytest.raises(ValueError, match="choose one"):
+        LedgerSection(url_file=path, url="sqlite:///x")
 
 
 @pytest.mark.parametrize("form", ["table", "csv"])

@@ -1,6 +1,7 @@
 """Who may deliver what: forks, takeovers, rewinds, dictionaries, failed commits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from shutil import copyfile
@@ -21,7 +22,7 @@ from wattkeeper.ledger.queries.nodes import nodes
 from wattkeeper.ledger.refusal import Refusal
 from wattkeeper.ledger.store import Ledger, LedgerError, LedgerMovedError
 from wattkeeper.model.meter import Component, MeterInfo
-from wattkeeper.model.window import EpochInfo
+from wattkeeper.model.window import EpochInfo, Unmeasured
 
 NOW = T0 + 4 * SLOT
 MINUTE = 60_000
@@ -36,6 +37,34 @@ def books(windows: int = 30, **fields: str) -> Meter:
     meter.point()
     meter.run(windows, (16, 5_000), (1, 700))
     return meter
+
+
+_SQLITE = """
+    CREATE TRIGGER full_disk BEFORE UPDATE ON journal BEGIN SELECT RAISE(ABORT, 'disk full'); END
+"""
+_POSTGRESQL = """
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+    AS $$BEGIN RAISE EXCEPTION 'disk full'; END$$;
+    CREATE TRIGGER full_disk BEFORE UPDATE ON journal FOR EACH ROW EXECUTE FUNCTION refuse()
+"""
+REFUSE = {
+    "sqlite": (_SQLITE, "DROP TRIGGER full_disk"),
+    "postgresql": (_POSTGRESQL, "DROP FUNCTION refuse CASCADE"),
+}
+"""By database, what lets it refuse the end of a commit, and take it again."""
+
+
+@contextmanager
+def full_disk(ledger: Ledger) -> Iterator[None]:
+    """Let the database refuse every commit."""
+    refuse, take = REFUSE[ledger.engine.dialect.name]
+    with ledger.writing() as connection:
+        connection.exec_driver_sql(refuse)
+    try:
+        yield
+    finally:
+        with ledger.writing() as connection:
+            connection.exec_driver_sql(take)
 
 
 def refused(deliver: Callable[[], object]) -> tuple[str, str]:
@@ -156,6 +185,9 @@ def test_a_moved_gpu_raises_none(ledger: Ledger, intake: Intake) -> None:
         ("invalid", "holders", {17: holder("8", birth_ms=1 << 63)}),
         ("invalid", "epochs", {2: EpochInfo("boot-1", "load", 1 << 63)}),
         ("invalid", "meters", {2: MeterInfo("x" * 10_000, Component.GPU, "test")}),
+        ("invalid", "meters", {2: MeterInfo("gpu/\0", Component.GPU, "test")}),
+        ("invalid", "epochs", {2: EpochInfo("boot-1\0", "load")}),
+        ("invalid", "holders", {17: holder("8\0")}),
         ("invalid", "dictionary", {1 << 40: EpochInfo("boot-1", "load", 7)}),
     ],
 )
@@ -176,6 +208,8 @@ def test_a_dictionary_that_cannot_be_is_refused(
     ("change", "field"),
     [
         ({"node": ""}, "node"),
+        ({"node": "n\0"}, "node"),
+        ({"fork_of": "\0"}, "fork_of"),
         ({"journal": "j" * 300}, "journal"),
         ({"boot": ""}, "boot"),
         ({"first": 0}, "first"),
@@ -293,23 +327,15 @@ def test_a_failed_commit_loses_nothing(ledger: Ledger, intake: Intake) -> None:
     """The database refuses; the cursor stays, more is accepted, the next commit writes it all."""
     journal = books(windows=60).journal
     intake.accept(journal.batch(1, 20, NOW), NOW)
-    with ledger.writing() as connection:
-        connection.execute(
-            sa.text(
-                "CREATE TRIGGER full BEFORE UPDATE ON journal "
-                "BEGIN SELECT RAISE(ABORT, 'disk full'); END"
-            )
-        )
-    with pytest.raises(LedgerError, match="ledger: not written: disk full"):
-        intake.commit_sync()
-    assert intake.accept(journal.batch(21, 40, NOW), NOW).committed == 0
-    with pytest.raises(LedgerError):
-        intake.commit_sync()
-    with ledger.writing() as connection:
-        assert (
-            connection.execute(sa.select(sa.func.count()).select_from(schema.posting)).scalar() == 0
-        )
-        connection.execute(sa.text("DROP TRIGGER full"))
+    with full_disk(ledger):
+        with pytest.raises(LedgerError, match="ledger: not written: disk full"):
+            intake.commit_sync()
+        assert intake.accept(journal.batch(21, 40, NOW), NOW).committed == 0
+        with pytest.raises(LedgerError):
+            intake.commit_sync()
+    with ledger.reading() as connection:
+        posted = sa.select(sa.func.count()).select_from(schema.posting)
+        assert connection.execute(posted).scalar() == 0
     journal.deliver(intake, NOW)
     intake.commit_sync()
     assert intake.accept(journal.batch(len(journal.records) + 1), NOW).committed == 61
@@ -368,6 +394,22 @@ async def test_commit_runs_beside_accept(ledger: Ledger, intake: Intake) -> None
     assert journal.deliver(intake, NOW).committed == 20
     await intake.commit()
     assert balance(ledger).balanced
+
+
+def test_a_text_that_a_database_cannot_hold(ledger: Ledger, intake: Intake) -> None:
+    """Labels are what users write: a NUL in one of them does not stop the fleet's commits."""
+    meter = books()
+    meter.journal.holders[17] = holder("8", name="na\0me")
+    info = meter.journal.meters[1]
+    meter.journal.meters[1] = MeterInfo(info.name, info.component, "te\0st", {"a": "\0"})
+    end = meter.at_ms + 1000
+    meter.journal.write(Unmeasured(1, meter.at_ms, end, meter.boot(end), "un\0known"))
+    meter.journal.deliver(intake, NOW)
+    intake.commit_sync()
+    assert balance(ledger).balanced
+    found = job(ledger, "c", "8")
+    assert found is not None
+    assert found.name == "na\ufffdme"
 
 
 def test_an_empty_batch_is_a_sign_of_life(intake: Intake) -> None:

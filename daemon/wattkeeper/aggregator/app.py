@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Answer every error as problem+json."""
     try:
+        if "\0" in request.path or "\0" in "".join(request.query.values()):
+            raise ProblemError(400, "bad-parameter", "a NUL is in the question")
         return await handler(request)
     except ProblemError as problem:
         return respond(problem)

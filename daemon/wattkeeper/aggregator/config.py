@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
 
 from wattkeeper.schedulers.hostlist import expand
-from wattkeeper.settings import Address, Duration, Section, Settings, data_dir
-from wattkeeper.values import format_duration, milliseconds
+from wattkeeper.settings import Address, ConfigError, Duration, Section, Settings, data_dir
+from wattkeeper.values import format_duration, hide_passwords, milliseconds
 
+_DATABASES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
 _SLOTS = tuple(timedelta(minutes=minutes) for minutes in (5, 15, 30, 60))
 
 
@@ -18,7 +19,12 @@ class LedgerSection(Section):
     """The books."""
 
     url: str | None = Field(
-        None, description="database, like sqlite:////srv/ledger.sqlite; a file in data_dir"
+        None,
+        description="sqlite:////srv/ledger.sqlite, or postgresql://user@host/database; "
+        "by default a file in data_dir",
+    )
+    url_file: Path | None = Field(
+        None, description="file that holds the url instead, for one with a password in it"
     )
     slot: Duration = Field(
         timedelta(minutes=15), description="length of a posting's slot: 5m, 15m, 30m or 60m"
@@ -34,10 +40,23 @@ class LedgerSection(Section):
 
     @field_validator("url")
     @classmethod
-    def _sqlite(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith("sqlite:///"):
-            raise ValueError("is not supported; write sqlite:////absolute/path/ledger.sqlite")
+    def _known_database(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(_DATABASES):
+            raise ValueError(
+                "is no database for a ledger; write sqlite:////absolute/path/ledger.sqlite or "
+                "postgresql://user@host/database"
+            )
         return value
+
+    @field_serializer("url", when_used="json")
+    def _without_password(self, value: str | None) -> str | None:
+        return None if value is None else hide_passwords(value)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.url is not None and self.url_file is not None:
+            raise ValueError("url and url_file are both set; choose one")
+        return self
 
 
 class MetricsSection(Section):
@@ -218,7 +237,21 @@ class AggregatorSettings(Settings):
                     expand(pattern)
         return value
 
-    @property
     def ledger_url(self) -> str:
-        """The ledger's database, as SQLAlchemy writes it."""
-        return self.ledger.url or f"sqlite:///{self.data_dir.absolute() / 'ledger.sqlite'}"
+        """Return the ledger's database, as SQLAlchemy writes it. Blocks where it is in a file.
+
+        Raises:
+            ConfigError: the file cannot be read, or holds no URL.
+
+        """
+        path = self.ledger.url_file
+        if path is None:
+            return self.ledger.url or f"sqlite:///{self.data_dir.absolute() / 'ledger.sqlite'}"
+        try:
+            url = path.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "no text"
+            raise ConfigError(f"ledger.url_file: {path} cannot be read ({why})") from error
+        if not url.startswith(_DATABASES):
+            raise ConfigError(f"ledger.url_file: {path} holds no URL like postgresql://host/name")
+        return url

@@ -33,6 +33,7 @@ from wattkeeper.ledger.store import Ledger, LedgerError
 from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.model.grid import DAY_MS
 from wattkeeper.schedulers.base import Scheduler
+from wattkeeper.settings import ConfigError
 from wattkeeper.values import host_port, milliseconds
 
 _FRESH_S = 5.0
@@ -145,7 +146,7 @@ class Aggregator:
             await scheduler.start()
             task = asyncio.create_task(self._poll(scheduler), name=f"poll {scheduler.name}")
             self._tasks.append(task)
-        _log.info("listening on %s, ledger %s", self.url, self.settings.ledger_url)
+        _log.info("listening on %s, ledger %s", self.url, self.ledger)
 
     async def stop(self) -> None:
         """Take no more deliveries, commit what was taken, let go of everything."""
@@ -229,9 +230,9 @@ class Aggregator:
             ) from error
         try:
             self._ledger = Ledger.open(
-                self.settings.ledger_url, slot_ms=milliseconds(self.settings.ledger.slot)
+                self.settings.ledger_url(), slot_ms=milliseconds(self.settings.ledger.slot)
             )
-        except LedgerError as error:
+        except (LedgerError, ConfigError) as error:
             raise StartError(str(error)) from error
         self._check_clock(self._ledger.newest_ms() or 0)
         self._newest_run = newest_workload(self._ledger)

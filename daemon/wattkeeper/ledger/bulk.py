@@ -19,7 +19,8 @@ CHUNK = 20_000
 def insert(connection: sa.Connection, table: sa.Table, columns: str, rows: Iterable[Row]) -> None:
     """Insert rows whose values stand in the order of `columns` (names between spaces)."""
     names = columns.split()
-    execute(connection, sa.insert(table).values({n: sa.bindparam(n) for n in names}), names, rows)
+    statement = sa.insert(table).values({name: sa.bindparam(name) for name in names})
+    execute(connection, statement, names, _storable(table, names, rows))
 
 
 def accumulate(
@@ -52,7 +53,21 @@ def update(
     names = columns.split()
     values: dict[str, object] = {name: sa.bindparam(f"new_{name}") for name in names}
     statement = sa.update(table).where(table.c[key] == sa.bindparam("of_key")).values(values)
-    execute(connection, statement, [*(f"new_{name}" for name in names), "of_key"], rows)
+    execute(
+        connection,
+        statement,
+        [*(f"new_{name}" for name in names), "of_key"],
+        _storable(table, names, rows),
+    )
+
+
+def _storable(table: sa.Table, names: Sequence[str], rows: Iterable[Row]) -> Iterable[Row]:
+    """Replace NUL in texts, which PostgreSQL cannot hold; rows of numbers pass as they are."""
+    if not any(isinstance(table.c[name].type, sa.Text) for name in names):
+        return rows
+    return (
+        tuple(v.replace("\0", "\ufffd") if isinstance(v, str) else v for v in row) for row in rows
+    )
 
 
 def execute(

@@ -21,6 +21,8 @@ MOST_ENTRIES = 1 << 31
 """Dictionary numbers stay below, so that a holder's id fits 64 bits."""
 PATIENCE = 2
 """How often a journal is asked for entries before they are taken for gone."""
+_NUL = "\0"
+_A_NAME = f"1 to {MAX_LABEL} characters, and no NUL"
 
 Entry = TypeVar("Entry", MeterInfo, HolderInfo, EpochInfo)
 
@@ -195,15 +197,14 @@ def check_entries(journal: JournalBook, batch: Batch) -> None:
         if not 0 < number < MOST_ENTRIES:
             raise Refusal("invalid", f"dictionary: number {number} is out of range")
     for number, meter in batch.meters.items():
-        if not 0 < len(meter.name) <= MAX_LABEL:
-            raise Refusal(
-                "invalid", f"meters: {number}: name must have 1 to {MAX_LABEL} characters"
-            )
+        if not _is_name(meter.name):
+            raise Refusal("invalid", f"meters: {number}: name must have {_A_NAME}")
         known = journal.meters.get(number)
         if known is not None and known.name != meter.name:
             raise Refusal("fork", f"meters: {number} was {known.name}, is now {meter.name}")
     for number, epoch in batch.epochs.items():
-        if not 0 <= epoch.reset < MOST or max(len(epoch.boot), len(epoch.load)) > MAX_LABEL:
+        texts = _is_name(epoch.boot or "-") and _is_name(epoch.load or "-")
+        if not texts or not 0 <= epoch.reset < MOST:
             raise Refusal("invalid", f"epochs: {number}: boot, load or reset is out of range")
         if journal.epochs.get(number, epoch) != epoch:
             raise Refusal("fork", f"epochs: {number} was another epoch before")
@@ -216,6 +217,8 @@ def _check_holders(journal: JournalBook, batch: Batch) -> None:
             raise Refusal("invalid", f"holders: {number} is below {FIRST_HOLDER}")
         if not 0 <= holder.birth_ms < MOST:
             raise Refusal("invalid", f"holders: {number}: birth_ms is out of range")
+        if _NUL in holder.manager or _NUL in holder.raw_id:
+            raise Refusal("invalid", f"holders: {number}: a NUL is in manager or raw_id")
         if journal.recent.get(
             number, fingerprint(holder.manager, holder.raw_id, holder.birth_ms)
         ) != fingerprint(holder.manager, holder.raw_id, holder.birth_ms):
@@ -223,18 +226,22 @@ def _check_holders(journal: JournalBook, batch: Batch) -> None:
 
 
 def _check_identity(batch: Batch) -> None:
-    if max(len(batch.cluster), len(batch.fork_of)) > MAX_LABEL:
-        raise Refusal("invalid", f"cluster, fork_of: must have at most {MAX_LABEL} characters")
     if not 0 <= batch.wall_ms < MOST or not 0 <= batch.boot_ms < MOST:
         raise Refusal("invalid", "wall_ms, boot_ms: out of range")
     for name in ("node", "journal", "boot"):
-        text = getattr(batch, name)
-        if not text or len(text) > MAX_LABEL:
-            raise Refusal("invalid", f"{name}: must have 1 to {MAX_LABEL} characters")
+        if not _is_name(getattr(batch, name)):
+            raise Refusal("invalid", f"{name}: must have {_A_NAME}")
+    for name in ("cluster", "fork_of"):
+        if not _is_name(getattr(batch, name) or "-"):
+            raise Refusal("invalid", f"{name}: must be empty or have {_A_NAME}")
     if batch.first < 1 or batch.oldest < 1:
         raise Refusal("invalid", f"first: {batch.first} and oldest: {batch.oldest} begin at 1")
     if len(batch.previous) != len(GENESIS):
         raise Refusal("invalid", f"previous: must have {len(GENESIS)} bytes")
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= MAX_LABEL and _NUL not in text
 
 
 def fingerprint(manager: str, raw_id: str, birth_ms: int) -> int:

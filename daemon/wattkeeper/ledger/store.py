@@ -1,17 +1,15 @@
 """The database of the ledger: opened, migrated, with the settings it was made with."""
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
-from wattkeeper.ledger import schema
+from wattkeeper.ledger import database, schema
 from wattkeeper.model.grid import SLOTS_MS
 
 DEFAULT_SLOT_MS = 900_000
@@ -33,7 +31,11 @@ class Ledger:
 
     def __init__(self, engine: sa.Engine, slot_ms: int) -> None:
         self.engine = engine
+        self._reader = database.reader(engine)
         self.slot_ms = slot_ms
+
+    def __str__(self) -> str:
+        return database.shown(self.engine.url)
 
     @classmethod
     def open(cls, url: str | Path, *, slot_ms: int | None = None) -> "Ledger":
@@ -48,21 +50,26 @@ class Ledger:
         if slot_ms is not None and slot_ms not in SLOTS_MS:
             minutes = ", ".join(str(slot // 60_000) for slot in SLOTS_MS)
             raise LedgerError(f"ledger.slot: {slot_ms} ms is none of {minutes} minutes")
-        engine = _engine(url)
+        try:
+            engine = database.connect(url)
+        except ValueError as error:
+            raise LedgerError(f"ledger.url: {error}") from None
         try:
             with writing(engine) as connection:
+                database.check(connection)
                 _migrate(connection)
                 return cls(engine, _slot(connection, slot_ms))
-        except (sa.exc.SQLAlchemyError, LedgerError) as error:
+        except (sa.exc.SQLAlchemyError, ValueError, LedgerError) as error:
             engine.dispose()
             if isinstance(error, LedgerError):
                 raise
-            raise LedgerError(f"ledger.url: cannot open {engine.url}: {_cause(error)}") from error
+            why = f"ledger.url: cannot open {database.shown(engine.url)}: {database.cause(error)}"
+            raise LedgerError(why) from error
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """One consistent view of the books, whatever is committed meanwhile."""
-        with self.engine.connect() as connection:
+        with self._reader.connect() as connection:
             yield connection
 
     @contextmanager
@@ -77,7 +84,7 @@ class Ledger:
             with writing(self.engine) as connection:
                 yield connection
         except (sa.exc.DBAPIError, OverflowError) as error:
-            raise LedgerError(f"ledger: not written: {_cause(error)}") from error
+            raise LedgerError(f"ledger: not written: {database.cause(error)}") from error
 
     def newest_ms(self) -> int | None:
         """Return the newest booked instant in UTC milliseconds, None in an empty ledger."""
@@ -95,36 +102,6 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
     """One transaction that takes the write lock at its start, not at its first write."""
     with engine.connect().execution_options(ledger_writes=True) as connection, connection.begin():
         yield connection
-
-
-def _engine(url: str | Path) -> sa.Engine:
-    if isinstance(url, Path):
-        url = f"sqlite:///{url}"
-    try:
-        engine = sa.create_engine(url)
-    except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
-        raise LedgerError(f"ledger.url: {error}") from error
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
-    # sqlite3 would open no transaction for reads, and a balance needs one view of all tables.
-    connection.isolation_level = None
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "busy_timeout=30000",
-        "cache_size=-65536",
-    ):
-        connection.execute(f"PRAGMA {pragma}").close()
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("ledger_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _migrate(connection: sa.Connection) -> None:
@@ -153,7 +130,3 @@ def _slot(connection: sa.Connection, asked_ms: int | None) -> int:
             f"postings cannot be cut anew. Set ledger.slot to that, or begin another ledger"
         )
     return int(stored)
-
-
-def _cause(error: BaseException) -> str:
-    return str(getattr(error, "orig", None) or error)

@@ -1,0 +1,142 @@
+"""The two databases that a ledger can be in, each with the settings that the books need."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from wattkeeper.values import hide_passwords
+
+POSTGRESQL = "postgresql"
+_DRIVER = "postgresql+psycopg"
+_WRITING = """
+    SET LOCAL idle_in_transaction_session_timeout = '60s';
+    SET LOCAL lock_timeout = '30s';
+    SELECT set_config('synchronous_commit', 'on', true)
+    WHERE current_setting('synchronous_commit') = 'off'
+"""
+"""A writer that hangs, or was cut off, lets go of what others wait for; what agents are told to be
+committed is on disk."""
+_CONNECT: dict[str, object] = {
+    "connect_timeout": 10,
+    "application_name": "wattkeeper",
+    # A server that vanished without a word is noticed within a minute.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+_MIGRATION_LOCK = 0x77617474_6B656570
+"""Key of the lock under which a schema is made: aggregators may start at the same instant."""
+
+
+def connect(url: str | Path) -> sa.Engine:
+    """Return the engine of a database; nothing is opened yet.
+
+    Raises:
+        ValueError: no URL of a database that can hold a ledger; says how one looks.
+
+    """
+    try:
+        parsed = sa.make_url(f"sqlite:///{url}" if isinstance(url, Path) else url)
+    except sa.exc.ArgumentError:
+        raise ValueError("is no URL; " + _HOW) from None
+    if parsed.drivername in (POSTGRESQL, _DRIVER):
+        return _postgresql(parsed.set(drivername=_DRIVER))
+    if parsed.drivername != "sqlite":
+        raise ValueError(f"{parsed.drivername} is no database for a ledger; {_HOW}")
+    engine = sa.create_engine(parsed)
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+_HOW = "write sqlite:////absolute/path/ledger.sqlite or postgresql://user@host/database"
+
+
+def reader(engine: sa.Engine) -> sa.Engine:
+    """Return the engine for questions: one view of all tables for each transaction.
+
+    SQLite's transactions are so by themselves.
+    """
+    if engine.dialect.name != POSTGRESQL:
+        return engine
+    return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def shown(url: sa.URL) -> str:
+    """Return a URL as it may be shown."""
+    return hide_passwords(url.render_as_string(hide_password=True))
+
+
+def cause(error: BaseException) -> str:
+    """Return what a database said, in one line."""
+    said = str(getattr(error, "orig", None) or error).strip()
+    return hide_passwords("; ".join(line.strip() for line in said.splitlines() if line.strip()))
+
+
+def check(connection: sa.Connection) -> None:
+    """Keep others from making the schema at the same time, and see that it can hold any text.
+
+    Raises:
+        ValueError: the database cannot hold a ledger; says why.
+
+    """
+    if connection.dialect.name != POSTGRESQL:
+        return
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+    if encoding != "UTF8":
+        raise ValueError(
+            f"its texts are in {encoding}; make one with TEMPLATE template0 ENCODING 'UTF8'"
+        )
+
+
+def _postgresql(url: sa.URL) -> sa.Engine:
+    try:
+        engine = sa.create_engine(
+            url,
+            connect_args={key: value for key, value in _CONNECT.items() if key not in url.query},
+            pool_size=8,
+            pool_pre_ping=True,
+        )
+    except ModuleNotFoundError:
+        raise ValueError("PostgreSQL needs `pip install 'wattkeeper[postgresql]'`") from None
+    sa.event.listen(engine, "connect", _prepare_postgresql)
+    sa.event.listen(engine, "begin", _begin_postgresql)
+    return engine
+
+
+def _prepare_postgresql(connection: Any, _record: Any) -> None:
+    from psycopg.adapt import Loader  # noqa: PLC0415 - an extra of its own
+
+    class Whole(Loader):
+        """PostgreSQL sums 64-bit numbers to decimals; here they are whole."""
+
+        def load(self, data: Any) -> int:
+            return int(bytes(data))
+
+    connection.adapters.register_loader("numeric", Whole)
+
+
+def _begin_postgresql(connection: sa.Connection) -> None:
+    if connection.get_execution_options().get("ledger_writes", False):
+        connection.exec_driver_sql(_WRITING)
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
+    # sqlite3 would open no transaction for reads, and a balance needs one view of all tables.
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "busy_timeout=30000",
+        "cache_size=-65536",
+    ):
+        connection.execute(f"PRAGMA {pragma}").close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    writes = connection.get_execution_options().get("ledger_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

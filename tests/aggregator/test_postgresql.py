@@ -1,0 +1,81 @@
+"""An aggregator whose ledger is on PostgreSQL: asked the same, it answers the same."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.aggregator.conftest import Centre, settings
+from tests.aggregator.feeding import START_MS, Feeder
+from wattkeeper.aggregator.runtime import Aggregator
+from wattkeeper.ledger.workloads import record_knowledge
+from wattkeeper.schedulers.base import Knowledge, NodeInfo, WorkloadInfo
+
+pytestmark = pytest.mark.postgresql
+
+QUESTIONS: tuple[tuple[str, dict[str, str]], ...] = (
+    ("/v1/fleet", {}),
+    ("/v1/nodes", {}),
+    ("/v1/jobs", {}),
+    ("/v1/jobs", {"id": "100-130", "state": "running", "since": "-1h"}),
+    ("/v1/jobs/west/123", {}),
+    ("/v1/jobs/west/999", {}),
+    ("/v1/balance", {"since": "-1h"}),
+    *(
+        ("/v1/report", {"by": by, "since": "-48h"})
+        for by in ("user", "account", "partition", "qos", "owner", "name", "node", "label:team")
+    ),
+    ("/v1/report", {"by": "user", "since": "-15m"}),
+    ("/v1/prometheus/targets", {}),
+    ("/v1/jobs", {"user": "\0"}),
+)
+
+
+async def start(folder: Path, session: aiohttp.ClientSession, ledger: dict[str, Any]) -> Centre:
+    """Start an aggregator."""
+    clock = [START_MS]
+    aggregator = Aggregator(settings(folder, ledger=ledger), now_ms=lambda: clock[0])
+    await aggregator.start()
+    return Centre(aggregator, session, clock)
+
+
+async def live(centre: Centre) -> list[Any]:
+    """Let a fleet deliver, a scheduler speak, and ask everything."""
+    await centre.fed(windows=300)
+    other = {"job_id": "124", "user": "bob", "account": "chemistry", "name": "fold"}
+    await centre.fed(Feeder(node="n2", journal="j2", raw_id="124", labels=other, uuid="GPU-2"))
+    told = WorkloadInfo(
+        "west", "slurm", "123", "123", account="physics", state="RUNNING", start_ms=START_MS,
+        labels={"qos": "high", "team": "x"},
+    )  # fmt: skip
+    nodes = (NodeInfo("west", "node001", 1, "IDLE"), NodeInfo("west", "n9", 8, "DOWN"))
+    knowledge = Knowledge([told], START_MS + 1, nodes=nodes)
+    await asyncio.to_thread(record_knowledge, centre.aggregator.ledger, "slurm", knowledge)
+    assert await centre.aggregator.settle()
+    answers = [await centre.get(path, **query) for path, query in QUESTIONS]
+    text = await centre.text("/metrics")
+    return [*answers, [line for line in text.splitlines() if "timestamp" not in line]]
+
+
+async def test_both_databases_answer_alike(
+    tmp_path: Path, new_url: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every endpoint and `/metrics`, to the last digit; no password is logged."""
+    caplog.set_level(logging.INFO)
+    answered = []
+    secret = tmp_path / "ledger.url"
+    secret.write_text(new_url().replace("postgres@", "postgres:s3cret@") + "\n")
+    async with aiohttp.ClientSession() as session:
+        for name, ledger in (("sqlite", {}), ("postgresql", {"url_file": secret})):
+            centre = await start(tmp_path / name, session, ledger)
+            answered.append(await live(centre))
+            await centre.aggregator.stop()
+    for ours, theirs in zip(*answered, strict=True):
+        assert ours == theirs
+    assert answered[0][len(QUESTIONS) - 1][0] == 400
+    assert "ledger postgresql+psycopg://postgres:***@" in caplog.text
+    assert "s3cret" not in caplog.text

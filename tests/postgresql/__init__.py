@@ -1,0 +1,1 @@
+"""A real PostgreSQL, and faults of its network."""

@@ -27,7 +27,7 @@ from wattkeeper.telemetry.base import (
 
 inherited = settings(
     deadline=None,
-    max_examples=40,
+    max_examples=25,
     suppress_health_check=[
         HealthCheck.differing_executors,  # each store runs the same functions
         HealthCheck.function_scoped_fixture,
@@ -96,7 +96,7 @@ class StoreContract:
         """Whatever was written and is asked."""
         rows = data.draw(tidy_rows(self.origin_ms, self.cells))
         span_ms = (max(self.cells) + 1) * GRID_MS
-        asked = data.draw(st.lists(questions(self.origin_ms, span_ms), min_size=1, max_size=6))
+        asked = data.draw(st.lists(questions(self.origin_ms, span_ms), min_size=1, max_size=5))
         half = data.draw(st.integers(0, len(rows)))
         with self.empty_store() as store:
             store.write(rows[:half], {})
@@ -123,7 +123,7 @@ class StoreContract:
             assert {"a": Cursor(5, b"5"), "b": Cursor(1, b"")} == store.cursors()
 
     def test_each_metric_in_each_aggregation(self) -> None:
-        """Over meters, and by account, in steps of one, six and thirty windows."""
+        """Over meters, and by account, in steps of six and thirty windows."""
         rows = [self._row(cell) for cell in (0, 1, 2, 6, 29, 30)]
         rows += [self._row(cell)._replace(place=PLACES[1], stats=None) for cell in (1, 7)]
         rows.sort(key=lambda row: row.end_ms)
@@ -131,8 +131,8 @@ class StoreContract:
             store.write(rows, {})
             for _ in self.states(store):
                 for metric, aggregation in itertools.product(Metric, Aggregation):
-                    for step_ms in (GRID_MS, 60_000, 300_000):
-                        for by in ((), ("node",), ("meter", "account"), ("workload",)):
+                    for step_ms in (60_000, 300_000):
+                        for by in ((), ("meter", "account")):
                             asked = self._question(metric, step_ms)
                             asked = replace(asked, aggregation=aggregation, by=by)
                             check_answer(rows, asked, store.ask(asked))

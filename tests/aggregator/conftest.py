@@ -13,6 +13,7 @@ from blockbuster import blockbuster_ctx
 from pydantic import SecretStr
 
 from tests.aggregator.feeding import START_MS, Feeder
+from tests.aggregator.past import Past
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.runtime import Aggregator
 from wattkeeper.delivery import wire
@@ -95,6 +96,20 @@ async def centre(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterato
         running = Centre(aggregator, session, clock)
         yield running
     await running.aggregator.stop()
+
+
+@pytest.fixture(scope="session")
+def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
+    """Books and history of two jobs, to be read only."""
+    with Past(tmp_path_factory.mktemp("past")) as opened:
+        yield opened.two_jobs()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Past]:
+    """The same, to be changed."""
+    with Past(tmp_path) as opened:
+        yield opened.two_jobs()
 
 
 TOKEN = {"token": SecretStr("s3cret")}

@@ -87,7 +87,7 @@ class Centre:
 
     def settle(self, agent: Agent) -> None:
         """Let everything arrive."""
-        self.store.failing = ""
+        self.store.fails = ""
         for _ in range(6):
             self.recording.flush()
             self.intake.commit_sync()
@@ -132,12 +132,12 @@ def test_a_store_that_fails_holds_back_only_what_agents_release(centre: Centre) 
     """The books go on; when the store is back it gets what it missed."""
     agent = Agent()
     agent.run(3)
-    centre.store.failing = "no space"
+    centre.store.fails = "no space"
     assert agent.send(centre.recording.accept).accepted == len(agent.payloads)
     assert not centre.recording.flush()
     centre.intake.commit_sync()
     assert agent.send(centre.recording.accept).committed == 0
-    assert [f.state.value for f in centre.recording.findings()] == ["failing", "failing"]
+    assert [f.state.value for f in centre.recording.findings()] == ["failing"]
     centre.start()  # now only the agent has what the store lacks
     agent.run(3)
     centre.settle(agent)
@@ -151,7 +151,7 @@ def test_a_full_recorder_lets_the_books_go_on(
     """What it could not take is asked for when there is room again."""
     monkeypatch.setattr(recorder, "MOST_WAITING", 4)
     agent = Agent()
-    centre.store.failing = "down"
+    centre.store.fails = "down"
     for _ in range(4):
         agent.run(2)
         assert agent.send(centre.recording.accept).accepted == len(agent.payloads)
@@ -223,7 +223,7 @@ def test_both_have_every_window_once(
             case "kill":
                 centre.start()
             case "fail" | "mend":
-                centre.store.failing = "down" if step == "fail" else ""
+                centre.store.fails = "down" if step == "fail" else ""
     centre.settle(agent)
     centre.check(agent)
     centre.ledger.close()

@@ -1,48 +1,58 @@
-"""A store in memory that answers by the reference, and fails when it is told to."""
+"""A store whose rows are a list: it answers as the reference does."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from tests.telemetry import reference
+from tests.telemetry.reference import answer
 
-from wattkeeper.model.state import Finding, State
+from wattkeeper.model.state import Finding
 from wattkeeper.telemetry.base import Answer, Cursor, Question, Row, TelemetryError
 
 
+@dataclass
 class MemoryStore:
-    """Rows and cursors, both or neither."""
+    """Rows in memory. `fails`: why it does not answer now; `asked`: every question so far."""
 
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
-        self.kept: dict[str, Cursor] = {}
-        self.failing = ""
+    rows: list[Row] = field(default_factory=list)
+    fails: str = ""
+    asked: list[Question] = field(default_factory=list)
+    kept: dict[str, Cursor] = field(default_factory=dict)
 
     def cursors(self) -> Mapping[str, Cursor]:
-        """Return how far each journal is on disk."""
-        return dict(self.kept)
+        """Return the cursors that were written."""
+        return self.kept
 
     def write(self, rows: Sequence[Row], cursors: Mapping[str, Cursor]) -> None:
-        """Take rows and move the cursors."""
-        if self.failing:
-            raise TelemetryError(self.failing)
+        """Take rows."""
+        self._check()
         self.rows += rows
         self.kept.update(cursors)
 
     def ask(self, question: Question) -> Answer:
-        """Answer a question."""
-        if self.failing:
-            raise TelemetryError(self.failing)
-        return reference.answer(self.rows, question)
+        """Answer; the resolution is that of the longest row that is no recovered stretch."""
+        self._check()
+        self.asked.append(question)
+        lengths = (
+            row.end_ms - row.start_ms
+            for row in self.rows
+            if question.since_ms < row.end_ms <= question.until_ms and not row.recovered
+        )
+        return replace(answer(self.rows, question), resolution_ms=max(lengths, default=0))
 
     def tend(self, now_ms: int) -> None:
         """Nothing is ever due."""
 
     def findings(self) -> Sequence[Finding]:
-        """Return that all is well, or not."""
-        return [Finding("memory", State.FAILING if self.failing else State.OK, self.failing)]
+        """Nothing is found."""
+        return ()
 
     def counts(self) -> Mapping[str, float]:
         """Return how many rows there are."""
-        return {"rows": float(len(self.rows))}
+        return {"rows": len(self.rows)}
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Nothing is held."""
+
+    def _check(self) -> None:
+        if self.fails:
+            raise TelemetryError(self.fails)

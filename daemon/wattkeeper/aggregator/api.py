@@ -9,14 +9,17 @@ from wattkeeper import __version__
 from wattkeeper.aggregator import answers, job_ids, times, views
 from wattkeeper.aggregator.endpoint import Endpoint, Query
 from wattkeeper.aggregator.fleet import Fleet
+from wattkeeper.aggregator.groups import is_group, kind_of
 from wattkeeper.aggregator.problem import ProblemError
 from wattkeeper.aggregator.targets import Targets
+from wattkeeper.aggregator.telemetry import History
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.queries.job import Job, JobFilter, job, jobs
 from wattkeeper.ledger.queries.named import named
 from wattkeeper.ledger.queries.report import DIMENSIONS, check_dimension, report
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model import grid
+from wattkeeper.telemetry.base import TelemetryStore
 
 _DAY_MS = grid.DAY_MS
 _SINCE = "from this slot on: 2026-11-23T20:15:00Z, 2026-11-23, -24h"
@@ -67,15 +70,24 @@ class BalanceQuery(Query):
 
 
 class Api:
-    """Answers of the aggregator. Its methods block: they run in threads."""
+    """Answers of the aggregator. Its methods block: they run in threads.
+
+    `telemetry`: where history is asked for, None where none is kept.
+    """
 
     def __init__(
-        self, ledger: Ledger, fleet: Fleet, targets: Targets, now_ms: Callable[[], int]
+        self,
+        ledger: Ledger,
+        fleet: Fleet,
+        targets: Targets,
+        now_ms: Callable[[], int],
+        telemetry: TelemetryStore | None = None,
     ) -> None:
         self._ledger = ledger
         self._fleet = fleet
         self._targets = targets
         self._now_ms = now_ms
+        self._history = History(telemetry, ledger, fleet, now_ms)
 
     def endpoints(self) -> tuple[Endpoint[Any], ...]:
         """Return every endpoint that answers with JSON."""
@@ -108,7 +120,12 @@ class Api:
                 _healthy,
                 at_once=True,
             ),
+            *self._history.endpoints(),
         )
+
+    def close(self) -> None:
+        """Wait for questions about history that are being answered; take no more. Blocks."""
+        self._history.close()
 
     def _get_fleet(self, _: Nothing) -> answers.Fleet:
         return self._fleet.fleet()
@@ -163,8 +180,11 @@ class Api:
 
     def _report(self, query: ReportQuery) -> answers.Report:
         by, groups = query.by, None
-        if by == "group" or by.startswith("group:"):
-            kind = self._kind(by)
+        if is_group(by):
+            try:
+                kind = kind_of(by, self._fleet.group_kinds)
+            except ValueError as error:
+                raise ProblemError(400, "bad-parameter", f"by: {error}", "by") from error
             by, groups = f"group:{kind}", self._fleet.members(kind)
         else:
             try:
@@ -175,17 +195,6 @@ class Api:
         since_ms, until_ms = self._period(query.since, query.until, 7 * _DAY_MS)
         found = report(self._ledger, by, since_ms, until_ms, groups=groups)
         return views.report(found, self._now_ms())
-
-    def _kind(self, by: str) -> str:
-        """Return which kind of groups is meant; the only one where there is one."""
-        known = self._fleet.group_kinds
-        kind = by.removeprefix("group").removeprefix(":")
-        if not kind and len(known) == 1:
-            return known[0]
-        if kind not in known:
-            names = ", ".join(f"group:{one}" for one in known) or "the aggregator's `groups` first"
-            raise ProblemError(400, "bad-parameter", f"by: no such groups; use {names}", "by")
-        return kind
 
     def _balance(self, query: BalanceQuery) -> answers.Balance:
         since_ms, until_ms = self._period(query.since, query.until, _DAY_MS)

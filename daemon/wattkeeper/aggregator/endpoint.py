@@ -4,18 +4,24 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_origin
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from wattkeeper.aggregator.problem import ProblemError
+from wattkeeper.aggregator.problem import ProblemError, too_slow
 
 
 class Query(BaseModel):
     """Parameters of a request, from path and query string."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def lists(cls) -> set[str]:
+        """Return the parameters that may be given several times."""
+        fields = cls.model_fields.items()
+        return {name for name, field in fields if get_origin(field.annotation) is tuple}
 
 
 Q = TypeVar("Q", bound=Query)
@@ -26,7 +32,8 @@ class Endpoint(Generic[Q]):
     """`GET path`. `respond` runs in a thread and may take its time.
 
     `many`: it answers with a list of `answer`. `at_once`: it needs no thread, so that a probe is
-    answered also while every thread has a long question.
+    answered also while every thread has a long question. `pool`: threads of its own; `limit_s`: how
+    long its answer may take.
     """
 
     path: str
@@ -36,6 +43,8 @@ class Endpoint(Generic[Q]):
     respond: Callable[[Q], BaseModel | Sequence[BaseModel]]
     many: bool = False
     at_once: bool = False
+    pool: Executor | None = None
+    limit_s: float | None = None
 
     def read(self, request: web.Request) -> Q:
         """Return the parameters of a request.
@@ -44,11 +53,13 @@ class Endpoint(Generic[Q]):
             ProblemError: a parameter that is unknown, doubled or wrong; names it.
 
         """
-        values: dict[str, str] = dict(request.match_info)
-        for name, value in request.query.items():
-            if name in values:
-                raise ProblemError(400, "bad-parameter", f"{name} is given twice", name[:80])
-            values[name] = value
+        values: dict[str, Any] = dict(request.match_info)
+        for name in dict.fromkeys(request.query):
+            given = request.query.getall(name)
+            several = name in self.query.lists()
+            if name in values or (len(given) > 1 and not several):
+                raise ProblemError(400, "bad-parameter", f"{name[:80]} is given twice", name[:80])
+            values[name] = given if several else given[0]
         try:
             return self.query(**values)
         except ValidationError as error:
@@ -80,7 +91,15 @@ class Endpoint(Generic[Q]):
             if self.at_once:
                 body = work(query)
             else:
-                body = await asyncio.get_running_loop().run_in_executor(pool, work, query)
+                body = await self._in_time(self.pool or pool, work, query)
             return web.Response(body=body, content_type="application/json")
 
         return handle
+
+    async def _in_time(self, pool: Executor, work: Callable[[Q], bytes], query: Q) -> bytes:
+        answer = asyncio.get_running_loop().run_in_executor(pool, work, query)
+        try:
+            async with asyncio.timeout(self.limit_s):
+                return await answer
+        except TimeoutError as error:
+            raise too_slow(self.limit_s or 0) from error

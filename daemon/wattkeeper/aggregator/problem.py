@@ -39,3 +39,12 @@ def respond(problem: ProblemError) -> web.Response:
         content_type=CONTENT_TYPE,
         headers=headers,
     )
+
+
+def too_slow(limit_s: float) -> ProblemError:
+    """Return what an answer is that took too long."""
+    detail = (
+        f"no answer within {limit_s:.0f} s; ask for a shorter time, longer steps, fewer nodes or "
+        "jobs, or again when less is asked of this aggregator"
+    )
+    return ProblemError(503, "too-slow", detail)

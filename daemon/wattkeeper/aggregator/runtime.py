@@ -83,6 +83,7 @@ class Aggregator:
         self._ledger: Ledger | None = None
         self._newest_run = 0
         self._intake: Intake | None = None
+        self._api: Api | None = None
         self._runner: web.AppRunner | None = None
         self._exporter: Exporter | None = None
         self._failing: set[str] = set()
@@ -161,6 +162,9 @@ class Aggregator:
         if self._intake is not None:
             await self.commit()
             self._intake = None
+        if self._api is not None:
+            self._api.close()
+            self._api = None
         pools = (self._pool, self._scraper, self._looker, self._checker)
         for pool in (*pools, self._unpacker, self._writer):
             pool.shutdown()
@@ -263,8 +267,8 @@ class Aggregator:
             pool=self._unpacker,
             now_ms=self._now_ms,
         )
-        api = Api(ledger, fleet, self._targets, self._now_ms)
-        app = build(api.endpoints(), deliveries, self._exporter, self._pool, self._scraper)
+        self._api = Api(ledger, fleet, self._targets, self._now_ms)
+        app = build(self._api.endpoints(), deliveries, self._exporter, self._pool, self._scraper)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
         await self._runner.setup()
         host, port = host_port(settings.listen)

@@ -7,6 +7,7 @@ from wattkeeper.aggregator.problem import ProblemError
 from wattkeeper.model import grid
 
 _RELATIVE = re.compile(r"-?(\d+(?:\.\d+)?)(s|m|h|d|w)")
+_LATEST_MS = 4_102_444_800_000
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -21,8 +22,8 @@ def parse(text: str, now_ms: int, field: str) -> int:
         return now_ms
     relative = _RELATIVE.fullmatch(text)
     if relative is not None:
-        at_ms = now_ms - round(float(relative[1]) * _SECONDS[relative[2]] * 1000)
-        return _within(at_ms, text, field)
+        ago_ms = float(relative[1]) * _SECONDS[relative[2]] * 1000
+        return _within(now_ms - round(min(ago_ms, _LATEST_MS)), text, field)
     try:
         # A `+` in a query string arrives as a space unless the client escapes it.
         at = datetime.fromisoformat(text.replace(" ", "+") if text.count(" ") == 1 else text)
@@ -36,8 +37,8 @@ def parse(text: str, now_ms: int, field: str) -> int:
 
 
 def _within(at_ms: int, text: str, field: str) -> int:
-    if not 0 <= at_ms < 4_102_444_800_000:
-        raise ProblemError(400, "bad-time", f"{text!r} is not between 1970 and 2100", field)
+    if not 0 <= at_ms < _LATEST_MS:
+        raise ProblemError(400, "bad-time", f"{text[:80]!r} is not between 1970 and 2100", field)
     return at_ms
 
 

@@ -126,15 +126,15 @@ def rows(feeder: Feeder, records: Sequence[Record]) -> list[Row]:
 
 def _row(feeder: Feeder, window: Window) -> Row:
     info = feeder._meters()[window.meter]
-    part, _, device = info.name.partition("/")
+    _, _, device = info.name.partition("/")
     place = Place(
         cluster=feeder.cluster,
         node=feeder.node,
         meter=info.name,
-        component=part,
+        component=info.component.value,
         device=device,
         gpu=info.labels.get("gpu", ""),
-        model="H100" if part == "gpu" else "",
+        model="H100" if "uuid" in info.labels else "",
         source=info.source,
     )
     parts = []

@@ -94,7 +94,7 @@ def told(answer: Answer) -> dict[tuple[str, ...], list[float | None]]:
     return {tuple(one.labels.values()): list(one.values) for one in answer.series}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     rows=rows(),
     metric=st.sampled_from(Metric),
@@ -130,7 +130,7 @@ def test_folded_is_as_if_rows_had_the_names(
         ], labels
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(rows=rows(upto=6 * 3 * PIECE))
 def test_pieces_of_time_are_put_together(rows: list[Row]) -> None:
     """A long period is asked for in pieces, each with no more steps than PIECE."""

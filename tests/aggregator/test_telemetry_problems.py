@@ -92,7 +92,7 @@ NAMES = st.sampled_from(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(query=st.lists(st.tuples(NAMES, TEXT), max_size=6), path=st.sampled_from(["", "trace"]))
 def test_hostile_parameters_never_fail(past: Past, query: list[tuple[str, str]], path: str) -> None:
     """Whatever is asked, there is an answer or a problem that says what is wrong."""

@@ -1,5 +1,6 @@
 """One request's questions to a time-series store: in time, and in steps that its rows fill."""
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,9 @@ LIMIT_S = 60.0
 """How long an answer may take."""
 MOST_VALUES = 1_000_000
 """Values in one answer; series beyond that are left out, and counted."""
-_TRIES = 4
+_LINES_MS = (300_000, 3_600_000)
+"""Lengths of downsampled rows."""
+_TRIES = 6
 
 
 class _CoarserError(Exception):
@@ -34,19 +37,29 @@ class Asking:
     def over(self, fold: Fold, question: Question) -> Answer:
         """Answer by `fold`, over the question's period widened to whole steps.
 
-        Steps are lengthened to whole rows where downsampled ones were read: a shorter one would
-        show most of them as not metered.
+        Steps are lengthened to whole rows where downsampled ones were read: shorter ones would
+        show most of them as not metered. Where nothing was read, the period may lie within a
+        row: longer steps widen it to where that ends.
 
         Raises:
             ProblemError: the store does not answer, or not in time; too many series.
 
         """
+        empty: Answer | None = None
         for _ in range(_TRIES):
+            step_ms = question.step_ms
             try:
-                return fold.answer(self._ask_whole, _aligned(question))
+                answer = fold.answer(self._ask_whole, _aligned(question))
             except _CoarserError as found:
-                step_ms = grid.ceil(question.step_ms, found.resolution_ms)
-                question = replace(question, step_ms=step_ms)
+                question = replace(question, step_ms=grid.ceil(step_ms, found.resolution_ms))
+                continue
+            if answer.resolution_ms or answer.series:
+                return answer
+            empty = empty or answer
+            line_ms = next((line_ms for line_ms in _LINES_MS if line_ms > step_ms), None)
+            if line_ms is None:
+                return empty
+            question = replace(question, step_ms=math.lcm(step_ms, line_ms))
         return fold.answer(self.ask, _aligned(question))
 
     def ask(self, question: Question) -> Answer:

@@ -83,6 +83,6 @@ async def _get(base: str, path: str, query: Mapping[str, str]) -> Any:
             raise CommandError(f"{base} is not a Wattkeeper aggregator (it sent {answer.status})")
         body = await answer.json(content_type=None)
         if answer.status >= 400:
-            code = 1 if answer.status == 404 else 2
+            code = {404: 1, 503: NO_ANSWER}.get(answer.status, 2)
             raise CommandError(str(body.get("detail") or body.get("title")), code)
         return body

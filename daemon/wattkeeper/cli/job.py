@@ -1,6 +1,5 @@
 """`wattkeeper job`."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from wattkeeper.cli import jobs
-from wattkeeper.cli.client import ask
-from wattkeeper.cli.command import Command, CommandError
+from wattkeeper.cli.command import Command
+from wattkeeper.cli.finding import find_jobs, wanted_id
 from wattkeeper.cli.output import (
     Format,
     clean,
@@ -25,7 +24,6 @@ from wattkeeper.cli.output import (
     watts,
 )
 from wattkeeper.cli.rows import JOB_COLUMNS, flat_job, seconds_between
-from wattkeeper.flags import ConfigError
 
 _SOURCES = {
     "counter": "counted by the hardware",
@@ -65,19 +63,7 @@ class Job(Command):
 
     def run(self) -> int:
         """Ask and print; 1 if no such job is known."""
-        wanted = self.id or os.environ.get("SLURM_JOB_ID")
-        if wanted is None:
-            raise ConfigError("ID: which job? Give its ID; only inside a job is $SLURM_JOB_ID set")
-        found = self._ask(wanted)
-        if not found and wanted.isdigit():  # what sbatch prints for an array
-            found = self._ask(f"{wanted}_[0-999]")
-        if not found:
-            which = f"{wanted}, run {self.run_}" if self.run_ else wanted
-            raise CommandError(
-                f"{which}: no such job in the books. It may not have used a metered node, or its "
-                "first window is not in yet (about 20 s); `wattkeeper jobs --all` lists what is",
-                code=1,
-            )
+        found = find_jobs(self.url, wanted_id(self.id), self.cluster, self.run_)
         if self.format == "json":
             emit_json(found[0] if len(found) == 1 else found)
         elif self.format == "csv":
@@ -87,13 +73,6 @@ class Job(Command):
         else:
             jobs.show(found)
         return 0
-
-    def _ask(self, wanted: str) -> list[dict[str, Any]]:
-        run = None if self.run_ is None else str(self.run_)
-        query = {"id": wanted, "cluster": self.cluster, "run": run}
-        answer = ask(self.url, "/v1/jobs", query)
-        found: list[dict[str, Any]] = answer["jobs"]
-        return found
 
 
 def _show(job: Mapping[str, Any]) -> None:

@@ -37,6 +37,7 @@ COMMANDS: dict[str, Entry] = {
     "demo": Entry(RUN, "demo", "Demo", "a simulated fleet, to see it at work"),
     "job": Entry(ASK, "job", "Job", "what a job used, and how sure that is"),
     "jobs": Entry(ASK, "jobs", "Jobs", "my jobs of the last 7 days, or anyone's"),
+    "trace": Entry(ASK, "trace", "Trace", "the power of a job over time, as a plot"),
     "report": Entry(ASK, "report", "Report", "energy by user, account, partition, node, …"),
     "balance": Entry(ASK, "balance", "Balance", "do the books balance? exit 1 if not"),
     "doctor": Entry(NODE, "doctor", "Doctor", "what is seen here, what is not, and what to do"),

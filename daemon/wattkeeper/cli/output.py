@@ -121,7 +121,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
             overflow="ellipsis",
         )
     # Where a column must shrink, a name is cut in its line, never wrapped into the next.
-    space = "\u00a0" if sys.stdout.isatty() else " "
+    space = "\u00a0" if sys.stdout.isatty() and console().encoding.startswith("utf") else " "
     for row in rows:
         drawn.add_row(*(escape(clean(cell)).replace(" ", space) for cell in row))
     return drawn

@@ -40,6 +40,12 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
         (["config", "show", "aggregator", "--config", "/nowhere.toml"], "no such file"),
         (["aggregator", "--ledger.slot", "7m"], "--ledger.slot: '7m' is not a slot length"),
         (["jobs", "--url", "aggregator:9746"], "http://HOST:9746"),
+        (["trace", "1", "2"], "2: unknown argument"),
+        (["export"], "--out"),
+        (["export", "--out", "x.xlsx"], ".parquet nor in .csv"),
+        (["export", "--out", "x.csv", "--metric", "watts"], "'watts' is none of power"),
+        (["export", "--out", "x.csv", "--step", "soon"], "--step: 'soon' is not a duration"),
+        (["export", "--out", "x.csv", "--step", "0.5s"], "--step: must be whole seconds"),
     ],
 )
 def test_wrong_use_is_2(args: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,7 +56,9 @@ def test_wrong_use_is_2(args: list[str], says: str, capsys: pytest.CaptureFixtur
     assert "Traceback" not in captured.err
 
 
-@pytest.mark.parametrize("name", sorted({"job", "jobs", "report", "balance", "config"}))
+@pytest.mark.parametrize(
+    "name", sorted({"job", "jobs", "report", "balance", "config", "trace", "export"})
+)
 def test_each_command_teaches(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`--help` has examples and explains each flag."""
     with pytest.raises(SystemExit) as left:
@@ -101,7 +109,8 @@ def test_the_commands_that_ask_do_not_import_the_ledger() -> None:
     """A client needs no database library."""
     code = (
         "import sys; import wattkeeper.cli.job, wattkeeper.cli.jobs, wattkeeper.cli.report, "
-        "wattkeeper.cli.balance; print([m for m in sys.modules if m in ('sqlalchemy', 'alembic')])"
+        "wattkeeper.cli.balance, wattkeeper.cli.trace, wattkeeper.cli.export; "
+        "print([m for m in ('sqlalchemy', 'alembic', 'pyarrow', 'duckdb') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

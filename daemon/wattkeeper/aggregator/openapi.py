@@ -31,6 +31,9 @@ def document(
     _, schemas = models_json_schema(
         [(model, "serialization") for model in models], ref_template=_REF
     )
+    named = dict(schemas["$defs"])
+    for endpoint in listed:
+        named |= endpoint.query.model_json_schema(ref_template=_REF).get("$defs", {})
     paths = {endpoint.path: {"get": _operation(endpoint)} for endpoint in listed}
     return {
         "openapi": "3.1.0",
@@ -42,7 +45,7 @@ def document(
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": dict(sorted({**paths, **others}.items())),
-        "components": {"schemas": schemas["$defs"]},
+        "components": {"schemas": named},
     }
 
 
@@ -73,7 +76,7 @@ def problem_response() -> dict[str, Any]:
 
 
 def _parameters(endpoint: Endpoint[Any]) -> Iterable[dict[str, Any]]:
-    schema = endpoint.query.model_json_schema()
+    schema = endpoint.query.model_json_schema(ref_template=_REF)
     required: Sequence[str] = schema.get("required", ())
     for name, described in schema["properties"].items() if "properties" in schema else ():
         in_path = f"{{{name}}}" in endpoint.path

@@ -1,6 +1,6 @@
 """The endpoints of history: what a time-series store has, with the names that the ledger knows."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from wattkeeper.aggregator.telemetry_fold import Fold
 from wattkeeper.aggregator.telemetry_query import TelemetryQuery, dimensions, usual
 from wattkeeper.aggregator.telemetry_steps import length
 from wattkeeper.aggregator.telemetry_trace import TraceQuery, trace
-from wattkeeper.ledger.queries.holders import names_of
+from wattkeeper.ledger.queries.holders import HolderKey, names_of
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.grid import DAY_MS
 from wattkeeper.telemetry.base import Question, TelemetryStore
@@ -98,7 +98,21 @@ class History:
         fold = Fold(
             by,
             {kind: self._fleet.members(kind) for kind in by.kinds},
-            partial(names_of, self._ledger),
+            _Names(self._ledger),
         )
         answer = asking.over(fold, question)
         return answers.Telemetry(**answers.told(question, answer, by.names))
+
+
+class _Names:
+    """What the ledger calls holders, each looked up once in a request."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._known: dict[HolderKey, Mapping[str, str]] = {}
+
+    def __call__(self, keys: Collection[HolderKey]) -> Mapping[HolderKey, Mapping[str, str]]:
+        unknown = set(keys) - self._known.keys()
+        self._known |= {key: {} for key in unknown}
+        self._known |= names_of(self._ledger, unknown)
+        return self._known

@@ -25,7 +25,7 @@ TRACE = "/v1/jobs/west/123/trace"
 
 def test_more_than_can_be_folded(past: Past, monkeypatch: pytest.MonkeyPatch) -> None:
     """Says so, rather than answer with less than all."""
-    monkeypatch.setattr(telemetry_fold, "MOST_SERIES", 3)
+    monkeypatch.setattr(telemetry_fold, "MOST_FOLDED", 3)
     problem = past.problem(PATH, metric="power", since="-30m", by="user")
     assert (problem.status, problem.kind, problem.field) == (400, "too-many-series", "by")
 

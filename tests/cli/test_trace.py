@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestServer
 
 from tests.aggregator.feeding import CPU_UJ, GPU_UJ, START_MS, Feeder
 from tests.aggregator.past import Past
+from tests.aggregator.past import rows as windows_as_rows
 from tests.cli.conftest import Run
 from wattkeeper.aggregator.times import rfc3339
 from wattkeeper.ledger.queries.job import Job, job
@@ -97,6 +98,17 @@ async def test_history_that_misses_a_part(fresh: Past, recall: Run) -> None:
     done = await recall("trace", "123")
     assert (done.code, "No history of this time" in done.out) == (1, True)
     assert "200 Wh" in done.out
+
+
+async def test_books_that_are_behind(fresh: Past, recall: Run) -> None:
+    """The newest windows may be in the history first."""
+    feeder = Feeder(node="node005", journal="j5", raw_id="125", labels={"job_id": "125"}, uuid="G5")
+    fresh.feed(feeder, windows=30)
+    records = feeder.run(30)
+    fresh.rows.write(windows_as_rows(feeder, records), {})
+    fresh.clock[0] = max(fresh.clock[0], feeder.at_ms)
+    done = await recall("trace", "125")
+    assert "The trace has 100 % more than the books: its newest part is" in done.out
 
 
 async def test_what_was_settled_is_in_no_trace(

@@ -14,7 +14,7 @@ from wattkeeper.aggregator.telemetry_query import GROUP, STORED, By
 from wattkeeper.ledger.queries.holders import DIMENSIONS, HolderKey
 from wattkeeper.telemetry.base import SHARED, Aggregation, Answer, Question, Series
 
-MOST_SERIES = 50_000
+MOST_FOLDED = 50_000
 """Series of holders, or of meters, that one piece of time may have."""
 PIECE = 60
 """Steps in a piece."""
@@ -56,7 +56,7 @@ class Fold:
         """
         if not self.by.of_ledger and not self.by.kinds:
             return self._renamed(ask(replace(question, by=self.by.of_store)))
-        inner = replace(question, by=self._asked(question), most_series=MOST_SERIES)
+        inner = replace(question, by=self._asked(question), most_series=MOST_FOLDED)
         found: dict[Key, dict[int, float]] = defaultdict(dict)
         steps = (question.until_ms - question.since_ms) // question.step_ms
         resolution_ms = 0
@@ -174,7 +174,7 @@ def _holder(labels: Mapping[str, str]) -> HolderKey | None:
 
 def _too_many(series: int) -> ProblemError:
     detail = (
-        f"{series:,} series would have to be added up, more than {MOST_SERIES:,}: ask for a "
+        f"{series:,} series would have to be added up, more than {MOST_FOLDED:,}: ask for a "
         "shorter time or longer steps, or for fewer nodes, jobs or users"
     )
     return ProblemError(400, "too-many-series", detail, "by")

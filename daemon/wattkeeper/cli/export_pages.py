@@ -16,6 +16,7 @@ _MOST_STEPS = 5_000
 _WANTED = 100_000
 """Values of a page."""
 _MOST_SERIES = "200000"
+"""As many as `/v1/telemetry` takes for its `limit`."""
 
 Ask = Callable[[Mapping[str, str | None]], Any]
 

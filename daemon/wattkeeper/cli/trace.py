@@ -191,7 +191,9 @@ def _notes(answer: Mapping[str, Any]) -> Iterator[str]:
         return
     booked = int(answer["ledger_energy_uj"]) - settled
     missing = 1 - answer["energy_joules"] * 1e6 / booked if booked else 0.0
-    if abs(missing) > _ALIKE:
-        word = "less" if missing > 0 else "more"
-        yield f"The trace has {percent(abs(missing))} {word} than the books: a part of its time is"
+    if missing > _ALIKE:
+        yield f"The trace has {percent(missing)} less than the books: a part of its time is"
         yield "not in the history, any more or yet."
+    elif missing < -_ALIKE:
+        yield f"The trace has {percent(-missing)} more than the books: its newest part is"
+        yield "not booked yet."

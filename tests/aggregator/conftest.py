@@ -17,6 +17,7 @@ from tests.aggregator.past import Past
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.runtime import Aggregator
 from wattkeeper.delivery import wire
+from wattkeeper.telemetry.duck import DuckStore
 
 
 @dataclass
@@ -98,9 +99,22 @@ async def centre(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterato
     await running.aggregator.stop()
 
 
+@pytest.fixture(scope="session", params=["memory", "duck"])
+def past(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Past]:
+    """Books and history of two jobs, to be read only: by the reference, and as it is kept."""
+    folder = tmp_path_factory.mktemp("past")
+    store = DuckStore(folder / "history") if request.param == "duck" else None
+    with Past(folder, store) as opened:
+        yield opened.two_jobs()
+    if store is not None:
+        store.close()
+
+
 @pytest.fixture(scope="session")
-def past(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
-    """Books and history of two jobs, to be read only."""
+def remembered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Past]:
+    """The same in memory alone, for properties of what is done with a store's answers."""
     with Past(tmp_path_factory.mktemp("past")) as opened:
         yield opened.two_jobs()
 

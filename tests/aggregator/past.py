@@ -41,10 +41,11 @@ class Past:
         self.ledger = Ledger.open(folder / "ledger.sqlite")
         self.intake = Intake(self.ledger)
         self.rows = MemoryStore()
+        self.store: TelemetryStore = store or self.rows
         settings = AggregatorSettings(data_dir=folder, groups=GROUPS)
         fleet = Fleet(self.ledger, Live(self.ledger), settings, self.now_ms)
         targets = Targets(folder / "targets.json")
-        self.api = Api(self.ledger, fleet, targets, self.now_ms, store or self.rows)
+        self.api = Api(self.ledger, fleet, targets, self.now_ms, self.store)
         self.bare = Api(self.ledger, fleet, targets, self.now_ms)
         self.endpoints = {one.path: one for one in self.api.endpoints()}
 
@@ -72,7 +73,8 @@ class Past:
         self.clock[0] = max(self.clock[0], feeder.at_ms)
         self.intake.accept(feeder.batch(records), self.clock[0])
         self.intake.commit_sync()
-        self.rows.write(rows(feeder, records), {})
+        for store in {id(one): one for one in (self.rows, self.store)}.values():
+            store.write(rows(feeder, records), {})
         return feeder
 
     def two_jobs(self) -> "Past":

@@ -32,7 +32,7 @@ def test_the_fleet_s_power(past: Past) -> None:
         "since": rfc3339(START_MS),
         "until": rfc3339(START_MS + 1_800_000),
         "step_seconds": 10.0,
-        "resolution_seconds": 10.0,
+        "resolution_seconds": None,
         "by": [],
         "omitted_series": 0,
     }
@@ -194,7 +194,7 @@ def test_steps_are_no_shorter_than_rows(tmp_path: Path) -> None:
 
 
 def test_nothing_was_metered(tmp_path: Path) -> None:
-    """An empty answer, whose resolution is not known; holes are null."""
+    """An empty answer; holes are null."""
     with Past(tmp_path) as past:
         answer = past.get(PATH, metric="power")
         assert (answer["series"], answer["resolution_seconds"]) == ([], None)

@@ -203,19 +203,19 @@ def test_a_job_that_has_not_started(fresh: Past) -> None:
     by=st.sampled_from([(), ("node",), ("device", "gpu")]),
 )
 def test_energy_of_a_trace_is_that_of_its_parts(
-    past: Past, drawn: list[tuple[int, int]], step: str | None, by: tuple[str, ...]
+    remembered: Past, drawn: list[tuple[int, int]], step: str | None, by: tuple[str, ...]
 ) -> None:
     """Whatever its meters counted and however it is cut: to the microjoule, as far as floats go."""
-    kept = past.rows.rows
+    kept = remembered.rows.rows
     own = [row for row in kept if row.place.node == "node001"]
     rows = []
     for (uj, others_uj), row in zip(drawn, own, strict=False):
         mine, *others = row.parts
         parts = [mine._replace(uj=uj), *(one._replace(uj=others_uj) for one in others)]
         rows.append(row._replace(uj=sum(part.uj for part in parts), parts=parts))
-    store = type(past.rows)(rows)
+    store = type(remembered.rows)(rows)
     query = TraceQuery(cluster="west", id="123", step=step, by=by)
-    answer = trace(Asking(store), past.ledger, query, past.clock[0])
+    answer = trace(Asking(store), remembered.ledger, query, remembered.clock[0])
     mine_uj = sum(row.parts[0].uj for row in rows)
     assert answer.energy_joules == pytest.approx(mine_uj / 1e6)
     for part in answer.components:

@@ -29,7 +29,7 @@ class MemoryStore:
         self.kept.update(cursors)
 
     def ask(self, question: Question) -> Answer:
-        """Answer; the resolution is that of the longest row that is no recovered stretch."""
+        """Answer; the resolution is that of the longest row that was made from shorter ones."""
         self._check()
         self.asked.append(question)
         lengths = (
@@ -37,7 +37,8 @@ class MemoryStore:
             for row in self.rows
             if question.since_ms < row.end_ms <= question.until_ms and not row.recovered
         )
-        return replace(answer(self.rows, question), resolution_ms=max(lengths, default=0))
+        folded = (length for length in lengths if length >= 300_000)
+        return replace(answer(self.rows, question), resolution_ms=max(folded, default=0))
 
     def tend(self, now_ms: int) -> None:
         """Nothing is ever due."""

@@ -35,7 +35,7 @@ class Telemetry(Answer):
     """Series over time. The first step begins at `since`.
 
     `step_seconds` may be longer than was asked for: never shorter than `resolution_seconds`, the
-    coarsest rows that there are of this time (null without any). `omitted_series`: how many are
+    coarsest rows that were read (null where none was downsampled). `omitted_series`: how many are
     left out because of `limit`, the smallest ones.
     """
 

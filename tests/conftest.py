@@ -6,6 +6,8 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.postgresql.fixtures import new_url, server, shared_ledger, template
+
 # How long a draw takes says how busy the machine is. Where CI is set, the parent is derandomized.
 settings.register_profile(
     "wattkeeper",
@@ -15,11 +17,10 @@ settings.register_profile(
 )
 settings.load_profile("wattkeeper")
 
-from tests.postgresql.fixtures import new_url, server, shared_ledger, template
 
 __all__ = ["new_url", "server", "shared_ledger", "template"]
 
-MUST_RUN = ("compiler", "postgresql", "promtool", "slurm")
+MUST_RUN = ("compiler", "engines", "postgresql", "promtool", "slurm")
 """Markers of tests whose needs CI installs: there they may not be skipped."""
 
 

@@ -45,8 +45,10 @@ class Past:
         settings = AggregatorSettings(data_dir=folder, groups=GROUPS)
         fleet = Fleet(self.ledger, Live(self.ledger), settings, self.now_ms)
         targets = Targets(folder / "targets.json")
-        self.api = Api(self.ledger, fleet, targets, self.now_ms, self.store)
-        self.bare = Api(self.ledger, fleet, targets, self.now_ms)
+        self.api = Api(
+            self.ledger, fleet, targets, self.now_ms, findings=list, telemetry=self.store
+        )
+        self.bare = Api(self.ledger, fleet, targets, self.now_ms, findings=list)
         self.endpoints = {one.path: one for one in self.api.endpoints()}
 
     def __enter__(self) -> Self:

@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
+from wattkeeper.model.state import State
+
 Microjoules = Annotated[
     int,
     PlainSerializer(str, return_type=str),
@@ -216,6 +218,22 @@ class Target(Answer):
 
     targets: list[str]
     labels: dict[str, str]
+
+
+class Finding(Answer):
+    """How one part of the aggregator is, why, and what to do."""
+
+    subject: str = Field(description="ledger, scheduler/NAME, or a part of the history")
+    state: State
+    detail: str
+    fix: str
+
+
+class Findings(Answer):
+    """How the aggregator is, part by part."""
+
+    as_of: Instant
+    findings: list[Finding]
 
 
 class Health(Answer):

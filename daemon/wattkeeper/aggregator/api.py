@@ -1,6 +1,6 @@
 """The endpoints that ask: what they take, and what they answer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from pydantic import Field
@@ -19,6 +19,7 @@ from wattkeeper.ledger.queries.named import named
 from wattkeeper.ledger.queries.report import DIMENSIONS, check_dimension, report
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model import grid
+from wattkeeper.model.state import Finding
 from wattkeeper.telemetry.base import TelemetryStore
 
 _DAY_MS = grid.DAY_MS
@@ -72,7 +73,8 @@ class BalanceQuery(Query):
 class Api:
     """Answers of the aggregator. Its methods block: they run in threads.
 
-    `telemetry`: where history is asked for, None where none is kept.
+    `findings`: how the aggregator is, part by part. `telemetry`: where history is asked for, None
+    where none is kept.
     """
 
     def __init__(
@@ -81,12 +83,15 @@ class Api:
         fleet: Fleet,
         targets: Targets,
         now_ms: Callable[[], int],
+        *,
+        findings: Callable[[], Sequence[Finding]],
         telemetry: TelemetryStore | None = None,
     ) -> None:
         self._ledger = ledger
         self._fleet = fleet
         self._targets = targets
         self._now_ms = now_ms
+        self._findings = findings
         self._history = History(telemetry, ledger, fleet, now_ms)
 
     def endpoints(self) -> tuple[Endpoint[Any], ...]:
@@ -111,6 +116,13 @@ class Api:
                 answers.Target,
                 self._get_targets,
                 many=True,
+            ),
+            Endpoint(
+                "/v1/findings",
+                "How the aggregator is, part by part",
+                Nothing,
+                answers.Findings,
+                self._get_findings,
             ),
             Endpoint(
                 "/healthz",
@@ -207,6 +219,17 @@ class Api:
             now_ms=self._now_ms(),
             slot_ms=self._ledger.slot_ms,
             usual_ms=usual_ms,
+        )
+
+    def _get_findings(self, _: Nothing) -> answers.Findings:
+        return answers.Findings(
+            as_of=times.rfc3339(self._now_ms()),
+            findings=[
+                answers.Finding(
+                    subject=found.subject, state=found.state, detail=found.detail, fix=found.fix
+                )
+                for found in self._findings()
+            ],
         )
 
     def _get_targets(self, _: Nothing) -> list[answers.Target]:

@@ -59,6 +59,71 @@ class LedgerSection(Section):
         return self
 
 
+class TelemetrySection(Section):
+    """The history: power, heat and use of every meter as time series."""
+
+    url: str | None = Field(
+        None,
+        description="remote write of a Prometheus-compatible engine, like "
+        "http://vm:8428/api/v1/write; none keeps no history; by default a store in data_dir",
+    )
+    query_url: str | None = Field(
+        None, description="base of the engine's query API, if it does not follow from url"
+    )
+    tenant: str | None = Field(None, description="tenant of the engine (X-Scope-OrgID)")
+    token_file: Path | None = Field(
+        None, description="bearer token for the engine, read for every request"
+    )
+    certificate: Path | None = Field(None, description="client certificate for the engine")
+    key: Path | None = Field(None, description="its key")
+    ca: Path | None = Field(None, description="authority of the engine's certificate")
+    timeout: Duration = Field(
+        timedelta(seconds=30), description="how long a request or a question may take"
+    )
+    memory: int = Field(1024, ge=128, description="MiB that the store in data_dir may use")
+    threads: int = Field(2, ge=1, le=256, description="threads that it may use")
+
+    @field_validator("timeout")
+    @classmethod
+    def _sensible(cls, value: timedelta) -> timedelta:
+        if not 1 <= value.total_seconds() <= 600:
+            raise ValueError("is out of range; choose between 1s and 10m")
+        return value
+
+    @model_validator(mode="after")
+    def _of_an_engine(self) -> Self:
+        given = [
+            name
+            for name in ("query_url", "tenant", "token_file", "certificate", "key", "ca")
+            if getattr(self, name) is not None
+        ]
+        if given and self.url in (None, NO_HISTORY):
+            raise ValueError(f"{given[0]} belongs to an engine; set url too")
+        return self
+
+
+NO_HISTORY = "none"
+"""`telemetry.url` of an aggregator that keeps the books alone."""
+
+
+class RetentionSection(Section):
+    """How long the store in data_dir keeps what; an engine keeps what it is told to."""
+
+    full: Duration = Field(timedelta(days=30), description="every window")
+    five_minutes: Duration = Field(timedelta(days=731), description="rows of five minutes")
+    hours: Duration | None = Field(None, description="rows of an hour; by default for ever")
+
+    @model_validator(mode="after")
+    def _falling(self) -> Self:
+        longest = self.hours or timedelta.max
+        if not timedelta(days=1) <= self.full <= self.five_minutes <= longest:
+            raise ValueError(
+                "full, five_minutes and hours have to be a day and more, each as long as the one "
+                "before: a coarser row answers where the finer one is gone"
+            )
+        return self
+
+
 class MetricsSection(Section):
     """What the aggregator's own `/metrics` shows."""
 
@@ -210,6 +275,10 @@ class AggregatorSettings(Settings):
         timedelta(minutes=2), description="silence after which a node is shown as silent"
     )
     ledger: LedgerSection = Field(LedgerSection(), description="the books")
+    telemetry: TelemetrySection = Field(TelemetrySection(), description="the history")
+    retention: RetentionSection = Field(
+        RetentionSection(), description="how long the history is kept"
+    )
     metrics: MetricsSection = Field(MetricsSection(), description="exported metrics")
     slurm: SlurmSection = Field(SlurmSection(), description="jobs, their GPUs, and nodes")
     kubernetes: KubernetesSection = Field(KubernetesSection(), description="pods and their owners")

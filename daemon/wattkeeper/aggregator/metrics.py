@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from wattkeeper.aggregator.account_metrics import accounts
 from wattkeeper.aggregator.cached import Cached
 from wattkeeper.aggregator.fleet import STATES
+from wattkeeper.aggregator.history_metrics import history
 from wattkeeper.aggregator.job_metrics import jobs
 from wattkeeper.aggregator.label_values import AccountNames, cut
 from wattkeeper.aggregator.polls import STATES as POLL_STATES
@@ -63,6 +64,7 @@ class Exporter(Collector):
         yield from _ledger(snapshot)
         yield from _schedulers(snapshot)
         yield from _intake(snapshot)
+        yield from history(snapshot.history)
         self._scraped(snapshot)
 
     def _nodes(self, snapshot: Snapshot) -> Iterator[Metric]:

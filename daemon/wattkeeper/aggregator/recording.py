@@ -1,7 +1,9 @@
 """The history beside the books: what agents deliver goes into both, each with its own cursor."""
 
+import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor
 
 from msgspec.structs import replace
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,13 +18,15 @@ from wattkeeper.telemetry.base import Cursor, TelemetryError, TelemetryStore
 from wattkeeper.telemetry.recorder import Recorder
 from wattkeeper.telemetry.rows import HolderName
 
+_TEND_S = 60.0
+
 _log = logging.getLogger(__name__)
 
 
 class Recording:
     """Lets intake and recorder take a delivery, and tells the agent of the lower cursor.
 
-    `accept` runs on the event loop; `flush`, `tend` and `close` block.
+    `accept` runs on the event loop; `flush`, `tend` and `close` block, one of them at a time.
     """
 
     def __init__(self, store: TelemetryStore, ledger: Ledger, intake: Intake) -> None:
@@ -50,6 +54,17 @@ class Recording:
             # It has to come again; the intake passes over what it has.
             ack = replace(ack, accepted=cursor.seq, accepted_hash=cursor.hash.hex())
         return ack
+
+    async def run(self, pool: Executor, pause_s: float, now_ms: Callable[[], int]) -> None:
+        """Flush and tend until cancelled, in a pool of one thread."""
+        loop = asyncio.get_running_loop()
+        tended_s = float("-inf")
+        while True:
+            await asyncio.sleep(pause_s)
+            await loop.run_in_executor(pool, self.flush)
+            if loop.time() - tended_s >= _TEND_S:
+                await loop.run_in_executor(pool, self.tend, now_ms())
+                tended_s = loop.time()
 
     def flush(self) -> bool:
         """Write what was taken into the store; False if it did not take it (the next try may)."""

@@ -20,8 +20,10 @@ from wattkeeper.aggregator.fleet import Fleet
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.metrics import Exporter
 from wattkeeper.aggregator.polls import Polls
+from wattkeeper.aggregator.recording import Recording
 from wattkeeper.aggregator.shown_jobs import ShownJobs
 from wattkeeper.aggregator.snapshot import DeliveryCounts, Looker
+from wattkeeper.aggregator.stores import open_store
 from wattkeeper.aggregator.targets import Targets
 from wattkeeper.aggregator.times import rfc3339
 from wattkeeper.aggregator.windows import Deliveries
@@ -32,8 +34,10 @@ from wattkeeper.ledger.settlement import settle
 from wattkeeper.ledger.store import Ledger, LedgerError
 from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.model.grid import DAY_MS
+from wattkeeper.model.state import Finding, State
 from wattkeeper.schedulers.base import Scheduler
 from wattkeeper.settings import ConfigError
+from wattkeeper.telemetry.base import TelemetryError
 from wattkeeper.values import host_port, milliseconds
 
 _FRESH_S = 5.0
@@ -44,6 +48,7 @@ _THREADS = 4
 _COMMIT_RATIO = 9
 """Pause after a commit, in lengths of it: commits take a tenth of the time at most."""
 _LONGEST_PAUSE_S = 300.0
+_BOOKS_WAIT = "nothing is lost: agents keep what is not committed, and it is tried again"
 
 _log = logging.getLogger(__name__)
 
@@ -84,9 +89,10 @@ class Aggregator:
         self._newest_run = 0
         self._intake: Intake | None = None
         self._api: Api | None = None
+        self._recording: Recording | None = None
         self._runner: web.AppRunner | None = None
         self._exporter: Exporter | None = None
-        self._failing: set[str] = set()
+        self._failing: dict[str, str] = {}
         self._pool = ThreadPoolExecutor(_THREADS, "ask")
         # Apart from the questions, so that slow ones hold up neither deliveries nor scrapes.
         self._writer = ThreadPoolExecutor(1, "commit")
@@ -94,6 +100,7 @@ class Aggregator:
         self._looker = ThreadPoolExecutor(1, "look")
         self._checker = ThreadPoolExecutor(1, "check")
         self._unpacker = ThreadPoolExecutor(1, "unpack")
+        self._recorder = ThreadPoolExecutor(1, "record")
 
     @property
     def ledger(self) -> Ledger:
@@ -143,6 +150,10 @@ class Aggregator:
             await self.stop()
             raise
         self._tasks.append(asyncio.create_task(self._commit_forever(), name="commit"))
+        if self._recording is not None:
+            pause_s = self.settings.commit_interval.total_seconds()
+            recording = self._recording.run(self._recorder, pause_s, self._now_ms)
+            self._tasks.append(asyncio.create_task(recording, name="record"))
         for scheduler in self._schedulers:
             await scheduler.start()
             task = asyncio.create_task(self._poll(scheduler), name=f"poll {scheduler.name}")
@@ -166,8 +177,11 @@ class Aggregator:
             self._api.close()
             self._api = None
         pools = (self._pool, self._scraper, self._looker, self._checker)
-        for pool in (*pools, self._unpacker, self._writer):
+        for pool in (*pools, self._unpacker, self._writer, self._recorder):
             pool.shutdown()
+        if self._recording is not None:
+            self._recording.store.close()
+            self._recording = None
         if self._ledger is not None:
             self._ledger.close()
             self._ledger = None
@@ -188,9 +202,26 @@ class Aggregator:
         finally:
             await self.stop()
 
+    def findings(self) -> list[Finding]:
+        """Return how the centre is: its books, its schedulers, its history."""
+        found = [
+            Finding("ledger", State.FAILING, f"{what}: {self._failing[what]}", _BOOKS_WAIT)
+            for what in ("commit", "settlement")
+            if what in self._failing
+        ] or [Finding("ledger", State.OK, "takes what is delivered")]
+        found += self.polls.findings()
+        if self._recording is not None:
+            found += self._recording.findings()
+        return found
+
     async def commit(self) -> bool:
-        """Commit what was taken; False if the database did not take it (the next try may)."""
+        """Commit what was taken; False if the ledger did not take it (the next try may).
+
+        The history is flushed with it, so that agents may release what is in both.
+        """
         loop = asyncio.get_running_loop()
+        if self._recording is not None:
+            await loop.run_in_executor(self._recorder, self._recording.flush)
         try:
             await loop.run_in_executor(self._writer, self._commit)
         except (LedgerError, OSError) as error:
@@ -242,6 +273,12 @@ class Aggregator:
         self._newest_run = newest_workload(self._ledger)
         takeover_ms = milliseconds(self.settings.takeover_after)
         self._intake = Intake(self._ledger, takeover_after_ms=takeover_ms)
+        try:
+            store = open_store(self.settings)
+        except (TelemetryError, ValueError) as error:
+            raise StartError(f"telemetry: {str(error).removeprefix('telemetry: ')}") from error
+        if store is not None:
+            self._recording = Recording(store, self._ledger, self._intake)
         self._targets.load()
 
     def _check_clock(self, newest_ms: int) -> None:
@@ -258,8 +295,9 @@ class Aggregator:
         live = Live(ledger)
         fleet = Fleet(ledger, live, settings, self._now_ms)
         self._exporter = self._exports(fleet)
+        recording = self._recording
         deliveries = Deliveries(
-            self.intake,
+            self.intake.accept if recording is None else recording.accept,
             live,
             self._targets,
             self._counts,
@@ -267,7 +305,10 @@ class Aggregator:
             pool=self._unpacker,
             now_ms=self._now_ms,
         )
-        self._api = Api(ledger, fleet, self._targets, self._now_ms)
+        store = None if recording is None else recording.store
+        self._api = Api(
+            ledger, fleet, self._targets, self._now_ms, findings=self.findings, telemetry=store
+        )
         app = build(self._api.endpoints(), deliveries, self._exporter, self._pool, self._scraper)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
         await self._runner.setup()
@@ -296,6 +337,7 @@ class Aggregator:
             jobs,
             self._counts,
             self.polls,
+            self._recording,
             checker=self._checker,
             now_ms=self._now_ms,
         )
@@ -360,12 +402,11 @@ class Aggregator:
     def _failed(self, what: str, error: Exception) -> None:
         """Log the first failure only."""
         if what not in self._failing:
-            self._failing.add(what)
             _log.warning("%s: %s; trying again", what, error)
+        self._failing[what] = str(error)
 
     def _recovered(self, what: str) -> None:
-        if what in self._failing:
-            self._failing.discard(what)
+        if self._failing.pop(what, None) is not None:
             _log.info("%s: works again", what)
 
 

@@ -9,7 +9,9 @@ from typing import Any
 from wattkeeper.aggregator import answers
 from wattkeeper.aggregator.cached import Cached
 from wattkeeper.aggregator.fleet import Fleet
+from wattkeeper.aggregator.history_metrics import HistoryFigures
 from wattkeeper.aggregator.polls import Poll, Polls
+from wattkeeper.aggregator.recording import Recording
 from wattkeeper.aggregator.shown_jobs import JobFigures, ShownJobs
 from wattkeeper.ledger.exported import AccountTotal, account_totals
 from wattkeeper.ledger.queries.balance import Balance, balance
@@ -35,6 +37,7 @@ class Snapshot:
     intake: Counter[str]
     intake_refused: Counter[str]
     committed_ms: int | None
+    history: HistoryFigures | None = None
 
 
 @dataclass(slots=True)
@@ -59,6 +62,7 @@ class Looker:
         jobs: ShownJobs,
         counts: DeliveryCounts,
         polls: Polls,
+        recording: Recording | None,
         *,
         checker: Executor,
         now_ms: Callable[[], int],
@@ -68,6 +72,7 @@ class Looker:
         self._jobs = jobs
         self._counts = counts
         self._polls = polls
+        self._recording = recording
         self._now_ms = now_ms
         self._balance = Cached(self._check, 60, pool=checker, patience_s=1)
         self._accounts = Cached(lambda: account_totals(ledger), 0)
@@ -81,6 +86,7 @@ class Looker:
         """Return what there is to show now. Blocks."""
         shown, omitted = self._jobs.look()
         books = self._balance.get()
+        recording = self._recording
         return Snapshot(
             jobs=shown,
             jobs_omitted=omitted,
@@ -91,6 +97,7 @@ class Looker:
             problems=len(books.problems),
             coverage=books.coverage,
             polls=self._polls.now(),
+            history=None if recording is None else HistoryFigures.of(recording),
             intake=Counter(self._counts.taken),
             intake_refused=Counter(self._counts.refused),
             committed_ms=self._counts.committed_ms,

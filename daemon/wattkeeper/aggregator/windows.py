@@ -16,7 +16,6 @@ from wattkeeper.aggregator.problem import ProblemError
 from wattkeeper.aggregator.snapshot import DeliveryCounts
 from wattkeeper.aggregator.targets import Targets
 from wattkeeper.delivery import wire
-from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.refusal import Refusal
 
 PATH = "/v1/windows"
@@ -28,11 +27,14 @@ _log = logging.getLogger(__name__)
 
 
 class Deliveries:
-    """Takes deliveries, and counts them for metrics."""
+    """Takes deliveries, and counts them for metrics.
+
+    `accept` takes one into memory, or raises `Refusal`; no input or output.
+    """
 
     def __init__(
         self,
-        intake: Intake,
+        accept: Callable[[wire.Batch, int], wire.Ack],
         live: Live,
         targets: Targets,
         counts: DeliveryCounts,
@@ -41,7 +43,7 @@ class Deliveries:
         pool: Executor,
         now_ms: Callable[[], int],
     ) -> None:
-        self._intake = intake
+        self._take = accept
         self._live = live
         self._targets = targets
         self._counts = counts
@@ -100,7 +102,7 @@ class Deliveries:
         now_ms = self._now_ms()
         node = (batch.cluster, batch.node)
         try:
-            ack = self._intake.accept(batch, now_ms)
+            ack = self._take(batch, now_ms)
         except Refusal as refusal:
             if refusal.kind == "two-live-journals":
                 self._live.refused(batch, now_ms)

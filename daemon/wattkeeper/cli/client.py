@@ -16,7 +16,6 @@ DEFAULT_URL = "http://127.0.0.1:9746"
 FILES = (Path("~/.config/wattkeeper/client.toml"), Path("/etc/wattkeeper/client.toml"))
 NO_ANSWER = 3
 """Exit code where nobody answers: an outage is neither a "no" nor a typo."""
-_PATIENCE = aiohttp.ClientTimeout(total=120, sock_connect=10)
 
 
 def find(url: str | None) -> str:
@@ -49,7 +48,13 @@ def _from_files() -> str | None:
     return None
 
 
-def ask(url: str | None, path: str, query: Mapping[str, str | None] | None = None) -> Any:
+def ask(
+    url: str | None,
+    path: str,
+    query: Mapping[str, str | None] | None = None,
+    *,
+    patience_s: float = 120.0,
+) -> Any:
     """Return the aggregator's answer to `GET path`; parameters that are None are left out.
 
     Raises:
@@ -59,7 +64,7 @@ def ask(url: str | None, path: str, query: Mapping[str, str | None] | None = Non
     base = find(url)
     asked = {name: value for name, value in (query or {}).items() if value is not None}
     try:
-        return asyncio.run(_get(base, path, asked))
+        return asyncio.run(_get(base, path, asked, patience_s))
     except aiohttp.ClientConnectorError as error:
         raise CommandError(
             f"no aggregator answers at {base} ({error.strerror or error}). Start one with "
@@ -72,9 +77,10 @@ def ask(url: str | None, path: str, query: Mapping[str, str | None] | None = Non
         ) from error
 
 
-async def _get(base: str, path: str, query: Mapping[str, str]) -> Any:
+async def _get(base: str, path: str, query: Mapping[str, str], patience_s: float) -> Any:
+    timeout = aiohttp.ClientTimeout(total=patience_s, sock_connect=10)
     async with (
-        aiohttp.ClientSession(timeout=_PATIENCE) as session,
+        aiohttp.ClientSession(timeout=timeout) as session,
         session.get(f"{base}{path}", params=dict(query)) as answer,
     ):
         if answer.status == 500:

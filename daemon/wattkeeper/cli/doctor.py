@@ -2,17 +2,21 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from wattkeeper.agent.config import AgentSettings
+from wattkeeper.cli.client import ask
+from wattkeeper.cli.command import CommandError
 from wattkeeper.cli.output import Format, clean, console, emit_csv, emit_json, table, watts
-from wattkeeper.model.state import State
+from wattkeeper.flags import ConfigError
+from wattkeeper.model.state import Finding, State
 from wattkeeper.settings import load
 
 if TYPE_CHECKING:
     from wattkeeper.agent.diagnosis import Diagnosis
 
+_PATIENCE_S = 5.0
 _BAD = frozenset({State.DENIED, State.FAILING})
 _COLORS = {
     State.OK: "green", State.ABSENT: "bright_black", State.STALE: "yellow",
@@ -23,7 +27,8 @@ _COLORS = {
 class DoctorSettings(AgentSettings):
     """Show what is seen on this machine, what is not, why, and what to do about it.
 
-    Takes the agent's configuration, reads every sensor twice, and leaves the journal alone.
+    Takes the agent's configuration, reads every sensor twice, and leaves the journal alone. If
+    an aggregator answers (aggregator.url, else this machine's), how it is stands below.
     Exit code 1 if something is denied or failing; what is merely absent is fine.
 
     Examples:
@@ -51,6 +56,7 @@ class Doctor:
         from wattkeeper.agent.diagnosis import diagnose
 
         found = asyncio.run(diagnose(self.settings))
+        found = replace(found, findings=(*found.findings, *_centre(self.settings)))
         if self.settings.format == "json":
             emit_json({"findings": _findings(found), "meters": _meters(found)})
         elif self.settings.format == "csv":
@@ -58,6 +64,19 @@ class Doctor:
         else:
             _print(found)
         return 1 if any(finding.state in _BAD for finding in found.findings) else 0
+
+
+def _centre(settings: AgentSettings) -> list[Finding]:
+    """Return how the aggregator is; none if it does not answer, which `delivery` says already."""
+    url = settings.aggregator.url
+    try:
+        answer = ask(None if url is None else str(url), "/v1/findings", patience_s=_PATIENCE_S)
+    except (CommandError, ConfigError):
+        return []
+    return [
+        Finding(f"aggregator/{one['subject']}", State(one["state"]), one["detail"], one["fix"])
+        for one in answer["findings"]
+    ]
 
 
 def _findings(found: "Diagnosis") -> list[dict[str, Any]]:

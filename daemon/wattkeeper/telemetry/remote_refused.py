@@ -1,5 +1,6 @@
 """Rows that an engine refused, in Parquet files that any tool reads."""
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -92,15 +93,17 @@ class RefusedRows:
             _log.warning("telemetry: %s deleted to make room for newer refused rows", oldest.path)
 
     def _files(self) -> "list[_File]":
-        found = []
         try:
-            for path in self.folder.iterdir():
-                named = _NAME.fullmatch(path.name)
+            paths = list(self.folder.iterdir())
+        except OSError:
+            return []  # there is none yet; if it cannot be used, `keep` says so
+        found = []
+        for path in paths:
+            named = _NAME.fullmatch(path.name)
+            with contextlib.suppress(FileNotFoundError):  # just taken away
                 if named:
                     about = path.stat()
                     found.append(_File(path, int(named[1]), about.st_size, about.st_mtime_ns))
-        except FileNotFoundError:
-            pass  # none yet, or one was just taken away
         return found
 
 

@@ -27,7 +27,7 @@ from wattkeeper.telemetry.base import (
 
 inherited = settings(
     deadline=None,
-    max_examples=25,
+    max_examples=15,
     suppress_health_check=[
         HealthCheck.differing_executors,  # each store runs the same functions
         HealthCheck.function_scoped_fixture,

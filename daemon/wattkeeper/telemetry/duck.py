@@ -15,7 +15,7 @@ from wattkeeper.telemetry.duck_asking import Inquiry
 from wattkeeper.telemetry.duck_compaction import compact
 from wattkeeper.telemetry.duck_database import TEMPORARY, Database, first_line
 from wattkeeper.telemetry.duck_disk import clear, require_room
-from wattkeeper.telemetry.duck_files import File, Files, read_list
+from wattkeeper.telemetry.duck_files import File, Files, read_list, require_list
 from wattkeeper.telemetry.duck_health import counts, findings
 from wattkeeper.telemetry.duck_merging import merge
 from wattkeeper.telemetry.duck_options import DuckOptions
@@ -41,6 +41,7 @@ class DuckStore:
         self._troubles: dict[str, str] = {}
         with self._explained("opened"):
             folder.mkdir(parents=True, exist_ok=True)
+            require_list(folder)
             self._database = Database(folder, self._options)
             try:
                 clear(folder / TEMPORARY)
@@ -74,11 +75,22 @@ class DuckStore:
 
         """
         ends = time.monotonic() + self._options.ask_s
+        advice = "ask for a shorter time, a longer step or fewer meters"
         with self._explained("answered"):
-            for _ in range(_AGAIN):
-                answer = self._attempt(question, ends)
-                if answer is not None:
-                    return answer
+            try:
+                for _ in range(_AGAIN):
+                    answer = self._attempt(question, ends)
+                    if answer is not None:
+                        return answer
+            except duckdb.InterruptException as error:
+                raise TelemetryError(
+                    f"telemetry: no answer within {self._options.ask_s:g} s; {advice}"
+                ) from error
+            except duckdb.OutOfMemoryException as error:
+                raise TelemetryError(
+                    f"telemetry: no answer with {self._options.memory_bytes >> 20} MiB of memory; "
+                    f"{advice}, or give it more"
+                ) from error
         raise TelemetryError("telemetry: its files change all the time; ask again")
 
     def tend(self, now_ms: int) -> None:
@@ -141,28 +153,18 @@ class DuckStore:
         return None
 
     @contextmanager
-    def _noted(self, doing: str) -> Iterator[None]:
+    def _noted(self, done: str) -> Iterator[None]:
         try:
-            with self._explained(doing):
+            with self._explained(done):
                 yield
         except TelemetryError as error:
-            self._troubles[doing] = str(error)
+            self._troubles[done] = str(error)
             raise
-        self._troubles.pop(doing, None)
+        self._troubles.pop(done, None)
 
     @contextmanager
-    def _explained(self, doing: str) -> Iterator[None]:
-        advice = "ask for a shorter time, a longer step or fewer meters"
+    def _explained(self, done: str) -> Iterator[None]:
         try:
             yield
-        except duckdb.InterruptException as error:
-            raise TelemetryError(
-                f"telemetry: not {doing} within {self._options.ask_s:g} s; {advice}"
-            ) from error
-        except duckdb.OutOfMemoryException as error:
-            raise TelemetryError(
-                f"telemetry: not {doing} with {self._options.memory_bytes >> 20} MiB of memory; "
-                f"{advice}, or give it more"
-            ) from error
         except (duckdb.Error, OSError) as error:
-            raise TelemetryError(f"telemetry: not {doing}: {first_line(error)}") from error
+            raise TelemetryError(f"telemetry: not {done}: {first_line(error)}") from error

@@ -55,8 +55,7 @@ class Inquiry:
         question = self._question
         files = self._best_files()
         if self._names_workloads() and any(file.resolution_ms == 0 for file in files):
-            self._meters = self._meters_of_workloads()
-            files = self._with_meters(files)
+            files = self._keep_to_workloads(files)
         found = self._ask(question_sql, question, files, most=question.most_series)
         series = [_series(question, row) for row in found]
         count: int = found[0][-1] if found else 0
@@ -78,12 +77,12 @@ class Inquiry:
         )
         return found.fetchall()
 
-    def _listed_files(self) -> list[File]:
+    def _listed_files(self, damage: str = "damage IS NULL") -> list[File]:
         """Return the files of every resolution that have rows of the hours asked about."""
         since_ms, until_ms = _whole_hours(self._question)
         listed = read_list(
             self._connection,
-            "damage IS NULL AND to_ms > $since AND from_ms <= $until",
+            f"{damage} AND to_ms > $since AND from_ms <= $until",
             since=since_ms,
             until=until_ms,
         )
@@ -111,12 +110,15 @@ class Inquiry:
     def _names_workloads(self) -> bool:
         return self._question.holders is not None or "workload" in (self._question.where or {})
 
-    def _meters_of_workloads(self) -> list[tuple[int, str]]:
-        """Look up in the hours, a few rows, which meters the workloads held."""
+    def _keep_to_workloads(self, files: list[File]) -> list[File]:
+        """Look up in the hours, which are few rows, what the workloads held: keep to that."""
+        if any(f.resolution_ms == Resolution.HOUR for f in self._listed_files("damage NOT NULL")):
+            return files
         hours = [file for file in self.files if file.resolution_ms == Resolution.HOUR]
         since_ms, until_ms = _whole_hours(self._question)
         question = replace(self._question, since_ms=since_ms, until_ms=until_ms)
-        return self._ask(held_sql, question, hours)
+        self._meters = self._ask(held_sql, question, hours)
+        return self._with_meters(files)
 
     def _ask(
         self,

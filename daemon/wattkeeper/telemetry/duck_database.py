@@ -42,7 +42,7 @@ class Database:
         self._connection = self._open()
 
     @contextmanager
-    def reading(self, limit_s: float = 0.0) -> Iterator[duckdb.DuckDBPyConnection]:
+    def reading(self, limit_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """One consistent view. Each query in it ends after `limit_s`, with an InterruptException.
 
         Raises:
@@ -51,7 +51,8 @@ class Database:
 
         """
         with self._used() as connection:
-            connection.execute(f"SET max_execution_time = {int(limit_s * 1000)}")
+            if limit_s is not None:
+                connection.execute(f"SET max_execution_time = {max(1, int(limit_s * 1000))}")
             connection.execute("BEGIN")
             yield connection
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from wattkeeper.telemetry.duck_database import Database, first_line
+from wattkeeper.telemetry.base import TelemetryError
+from wattkeeper.telemetry.duck_database import FILE, Database, first_line
 from wattkeeper.telemetry.duck_disk import fsync
 from wattkeeper.telemetry.duck_schema import Resolution, to_parquet
 
@@ -136,7 +137,7 @@ class Files:
             return f"{size} bytes long, not {file.bytes} as it was written"
         return None
 
-    def examine(self, files: Iterable[File], limit_s: float = 0.0) -> bool:
+    def examine(self, files: Iterable[File], limit_s: float | None = None) -> bool:
         """Read files to the end and set those aside, in the list, that cannot be read.
 
         Those set aside before are taken in again where they can. Returns whether anything in
@@ -153,7 +154,7 @@ class Files:
                 connection.executemany("UPDATE file SET damage = ? WHERE path = ?", changed)
         return bool(changed)
 
-    def _illegible(self, file: File, limit_s: float) -> str | None:
+    def _illegible(self, file: File, limit_s: float | None) -> str | None:
         query = "SELECT count(*), max(hash(one)) FROM read_parquet($files) one"
         try:
             with self._database.reading(limit_s) as connection:
@@ -163,6 +164,21 @@ class Files:
         except duckdb.Error as error:
             return first_line(error)
         return None if rows == file.rows else f"{rows} rows, not {file.rows} as it was written"
+
+
+def require_list(folder: Path) -> None:
+    """Refuse to begin a new list where there are files: all would be taken for a crash's leftovers.
+
+    Raises:
+        TelemetryError: the database is gone and files are there.
+
+    """
+    found = next((folder / FOLDER).glob("*/*.parquet"), None)
+    if found is not None and not (folder / FILE).exists():
+        raise TelemetryError(
+            f"telemetry: {folder / FILE} is gone, which lists the files in {folder / FOLDER}; "
+            "restore both from a backup, or move that folder away"
+        )
 
 
 def read_list(
@@ -187,4 +203,5 @@ def add_to_list(connection: duckdb.DuckDBPyConnection, files: Sequence[File]) ->
 
     """
     marks = ", ".join("?" for _ in File._fields)
-    connection.executemany(f"INSERT INTO file VALUES ({marks})", files)
+    for file in files:
+        connection.execute(f"INSERT INTO file VALUES ({marks})", file)

@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 
+import duckdb
+
 from wattkeeper.model.grid import DAY_MS
 from wattkeeper.telemetry.duck_compaction import NODES, node_ranges
 from wattkeeper.telemetry.duck_database import Database
@@ -32,8 +34,15 @@ def merge(database: Database, files: Files, options: DuckOptions, now_ms: int) -
             small[file.resolution_ms, file.day_ms].append(file)
     for (resolution_ms, day_ms), of_day in small.items():
         most = 2 if day_ms < now_ms - _OLD_MS else _SMALL_FILES
-        if len(of_day) >= most:
+        if len(of_day) < most:
+            continue
+        try:
             _merge(database, files, of_day, Resolution(resolution_ms), options.piece_rows)
+        except (duckdb.OutOfMemoryException, duckdb.FatalException):
+            raise
+        except duckdb.Error:
+            if not files.examine(of_day):
+                raise  # else the others are merged next time
 
 
 def _merge(

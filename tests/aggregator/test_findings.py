@@ -37,6 +37,22 @@ async def test_what_was_delivered_is_history(centre: Centre) -> None:
     assert trace["energy_joules"] == pytest.approx(int(job["energy_uj"]) / 1e6)
 
 
+async def test_a_trace_that_is_ahead_of_the_books(centre: Centre) -> None:
+    """Its mean is that of the time which it knows."""
+    feeder = await centre.fed(windows=6)
+    records = feeder.run(60)
+    centre.clock[0] = feeder.at_ms + 5_000
+    await centre.deliver(feeder.batch(records))
+    recording = centre.aggregator._recording
+    assert recording is not None
+    assert await asyncio.to_thread(recording.flush)
+    _, trace = await centre.get("/v1/jobs/west/123/trace")
+    gpu = next(part for part in trace["components"] if part["component"] == "gpu")
+    assert (gpu["mean_watts"], gpu["peak_watts"]) == (pytest.approx(400), pytest.approx(400))
+    assert gpu["energy_joules"] == 66 * GPU_UJ / 1e6
+    assert int(gpu["ledger_energy_uj"]) == 6 * GPU_UJ
+
+
 async def test_all_is_well(centre: Centre) -> None:
     """Books and history say so."""
     await centre.fed(windows=6)

@@ -119,7 +119,7 @@ def _parts(life: _Life, power: Answer, energy: Answer) -> list[answers.TracePart
     joules: dict[str, float] = defaultdict(float)
     for series in energy.series:
         joules[series.labels["component"]] += sum(v for v in series.values if v is not None)
-    elapsed_s = (min(life.until_ms, life.seen_ms) - life.since_ms) / 1000
+    elapsed_s = (_known_ms(life, power) - life.since_ms) / 1000
     booked = life.job.energy_by_component_uj
     return [
         answers.TracePart(
@@ -131,6 +131,20 @@ def _parts(life: _Life, power: Answer, energy: Answer) -> list[answers.TracePart
         )
         for name in sorted({*joules, *booked}, key=lambda name: -joules.get(name, 0.0))
     ]
+
+
+def _known_ms(life: _Life, power: Answer) -> int:
+    """Return up to when something is known: the newest windows of a running job are on their way.
+
+    The books may be behind the history.
+    """
+    ends = (
+        power.since_ms + (at + 1) * power.step_ms
+        for series in power.series
+        for at, value in enumerate(series.values)
+        if value is not None
+    )
+    return min(life.until_ms, max(life.seen_ms, max(ends, default=0)))
 
 
 def _answer(

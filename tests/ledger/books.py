@@ -61,14 +61,20 @@ class Journal:
 
     def deliver(self, intake: Intake, now_ms: int, first: int | None = None) -> Ack:
         """Deliver everything from `first` on, as often as the answer moves the cursor."""
-        ack = intake.accept(self.batch(first or 1, None, now_ms), now_ms)
-        for _ in range(8):
+        ack = take(intake, self.batch(first or 1, None, now_ms), now_ms)
+        for _ in range(40):
             if ack.accepted >= len(self.records):
                 break
-            ack = intake.accept(
-                self.batch(max(ack.accepted + 1, self.oldest), None, now_ms), now_ms
-            )
+            first = max(ack.accepted + 1, self.oldest)
+            ack = take(intake, self.batch(first, None, now_ms), now_ms)
         return ack
+
+
+def take(intake: Intake, batch: Batch, now_ms: int) -> Ack:
+    """Take a delivery as the aggregator does."""
+    if not intake.knows(batch):
+        intake.look(batch)
+    return intake.accept(batch, now_ms)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -23,6 +23,16 @@ def insert(connection: sa.Connection, table: sa.Table, columns: str, rows: Itera
     execute(connection, statement, names, _storable(table, names, rows))
 
 
+def insert_new(
+    connection: sa.Connection, table: sa.Table, columns: str, rows: Iterable[Row]
+) -> None:
+    """Insert rows, but for those one of whose keys is there already."""
+    names = columns.split()
+    values: dict[str, object] = {name: sa.bindparam(name) for name in names}
+    statement = _dialect(connection).insert(table).values(values).on_conflict_do_nothing()
+    execute(connection, statement, names, _storable(table, names, rows))
+
+
 def accumulate(
     connection: sa.Connection,
     table: sa.Table,
@@ -34,9 +44,10 @@ def accumulate(
 
     The values of a row stand in the order of the table's columns.
     """
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
     names = [column.name for column in table.columns]
-    statement = dialect.insert(table).values({name: sa.bindparam(name) for name in names})
+    statement = (
+        _dialect(connection).insert(table).values({name: sa.bindparam(name) for name in names})
+    )
     new = statement.excluded
     change = {name: table.c[name] + new[name] for name in sums}
     for name in greatest:
@@ -59,6 +70,10 @@ def update(
         [*(f"new_{name}" for name in names), "of_key"],
         _storable(table, names, rows),
     )
+
+
+def _dialect(connection: sa.Connection) -> Any:
+    return postgresql if connection.dialect.name == "postgresql" else sqlite
 
 
 def _storable(table: sa.Table, names: Sequence[str], rows: Iterable[Row]) -> Iterable[Row]:

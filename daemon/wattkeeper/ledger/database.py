@@ -27,8 +27,10 @@ _CONNECT: dict[str, object] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
-_MIGRATION_LOCK = 0x77617474_6B656570
+_SCHEMA_LOCK = 0x77617474_00000001
 """Key of the lock under which a schema is made: aggregators may start at the same instant."""
+_NAMES_LOCK = 0x77617474_00000002
+"""Key of the lock under which runs and holders are written, before any of their rows is touched."""
 
 
 def connect(url: str | Path) -> sa.Engine:
@@ -60,7 +62,7 @@ def reader(engine: sa.Engine) -> sa.Engine:
 
     SQLite's transactions are so by themselves.
     """
-    if engine.dialect.name != POSTGRESQL:
+    if not is_shared(engine):
         return engine
     return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
@@ -83,14 +85,31 @@ def check(connection: sa.Connection) -> None:
         ValueError: the database cannot hold a ledger; says why.
 
     """
-    if connection.dialect.name != POSTGRESQL:
+    if not is_shared(connection.engine):
         return
-    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
     encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
     if encoding != "UTF8":
         raise ValueError(
             f"its texts are in {encoding}; make one with TEMPLATE template0 ENCODING 'UTF8'"
         )
+
+
+def is_shared(engine: sa.Engine) -> bool:
+    """Tell whether several aggregators may write: a SQLite file is one's alone."""
+    return engine.dialect.name == POSTGRESQL
+
+
+def lock_names(connection: sa.Connection) -> None:
+    """Be the only one that says which runs there are, until the transaction ends."""
+    if is_shared(connection.engine):
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_NAMES_LOCK)))
+
+
+def draw(connection: sa.Connection, count: int) -> list[int]:
+    """Return ids that no other aggregator is given; lost if the transaction fails."""
+    query = sa.text("SELECT nextval('number') FROM generate_series(1, :count)")
+    return list(connection.scalars(query, {"count": count}))
 
 
 def _postgresql(url: sa.URL) -> sa.Engine:

@@ -1,12 +1,7 @@
 """The intake: takes deliveries into memory, commits them to the ledger."""
 
-import asyncio
-import threading
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import sqlalchemy as sa
 
 from wattkeeper.delivery.wire import GENESIS, Ack, Batch, WireError, chain, decode_record
 from wattkeeper.ledger.checks import (
@@ -16,16 +11,14 @@ from wattkeeper.ledger.checks import (
     check_unmeasured,
     check_window,
 )
-from wattkeeper.ledger.commit import write
-from wattkeeper.ledger.continuity import Continuity
 from wattkeeper.ledger.dating import Dating
 from wattkeeper.ledger.journals import JournalBook
-from wattkeeper.ledger.load import load
 from wattkeeper.ledger.meters import MeterBook
 from wattkeeper.ledger.pending import Pending
 from wattkeeper.ledger.refusal import Refusal
-from wattkeeper.ledger.roster import PATIENCE, check_entries
-from wattkeeper.ledger.store import Ledger, LedgerError, LedgerMovedError
+from wattkeeper.ledger.roster import check_entries
+from wattkeeper.ledger.store import LedgerError
+from wattkeeper.ledger.writer import Writer
 from wattkeeper.model.holder import MAX_LABEL
 from wattkeeper.model.window import ClockStep, EpochInfo, Point, Record, Tombstone, Window
 
@@ -69,45 +62,15 @@ class _Delivery:
     touched: set[MeterBook] = field(default_factory=set)
 
 
-@dataclass(slots=True)
-class IntakeCounts:
-    """What the intake did since it started. `overlaps`: records whose time was booked already."""
-
-    batches: int = 0
-    records: int = 0
-    windows: int = 0
-    replayed: int = 0
-    overlaps: int = 0
-    refused: int = 0
-    refusals: int = 0
-    commits: int = 0
-    failed_commits: int = 0
-
-
-class Intake:
+class Intake(Writer):
     """Takes batches in memory and commits them all in one transaction.
 
     Windows are posted at once: names that arrive late change only the map from holder to
     workload, never a posting. What they book to `idle` on GPUs that a scheduler grants is kept
     beside, in the same transaction, until `settlement` knows whose it was.
 
-    `accept` and `commit_sync` may run in different threads; each ledger has one intake.
+    `accept` and `commit_sync` may run in different threads.
     """
-
-    def __init__(self, ledger: Ledger, *, takeover_after_ms: int = 60_000) -> None:
-        self._ledger = ledger
-        self._takeover_after_ms = takeover_after_ms
-        self._roster, self._stamp = load(ledger, takeover_after_ms)
-        self._continuity = Continuity(ledger.slot_ms)
-        self._pending = Pending()
-        self._taking = threading.Lock()
-        self._committing = threading.Lock()
-        self.counts = IntakeCounts()
-
-    @property
-    def pending_postings(self) -> int:
-        """Postings in memory that wait for the next commit."""
-        return self._pending.postings
 
     def position(self, journal: str) -> tuple[int, bytes]:
         """Return number and chain value of the last record taken of a journal."""
@@ -119,8 +82,11 @@ class Intake:
 
         Raises:
             Refusal: the delivery as a whole is not taken.
+            LedgerError: no ids are at hand for what is new in it; `look` draws some.
 
         """
+        if self._ledger.shared and not self._has_numbers(batch):
+            raise LedgerError("ledger: no ids are at hand; try again")
         with self._taking:
             self.counts.batches += 1
             try:
@@ -128,59 +94,6 @@ class Intake:
             except Refusal:
                 self.counts.refusals += 1
                 raise
-
-    def follow_grants(self, clusters: set[str]) -> None:
-        """Keep what is booked to `idle` of the GPUs of these clusters: `granting_clusters`."""
-        with self._taking:
-            if clusters != self._roster.granting:
-                self._roster.grant(clusters)
-
-    async def commit(self) -> None:
-        """Write what was taken since the last commit, in a thread. Raises as `commit_sync`."""
-        await asyncio.to_thread(self.commit_sync)
-
-    def commit_sync(self) -> None:
-        """Write what was taken since the last commit, in one transaction, in this thread.
-
-        Raises:
-            LedgerError: the database does not take it; nothing is lost, the next call retries.
-
-        """
-        with self._committing:
-            with self._taking:
-                taken, self._pending = self._pending, Pending()
-            now = uuid.uuid4().hex
-            done = False
-            try:
-                write(self._ledger, taken, self._stamp, now)
-                self._stamp = now
-                done = True
-            except LedgerMovedError:
-                done = True
-                self._begin_anew()
-                raise
-            finally:
-                if not done:
-                    self._put_back(taken)
-            self.counts.commits += 1
-            for journal, seq in taken.cursors.items():
-                self._roster.journals[journal].committed = seq
-
-    def _begin_anew(self) -> None:
-        """Forget all that is not on disk: the agents have it, and are rewound to what is."""
-        self.counts.failed_commits += 1
-        try:
-            roster, stamp = load(self._ledger, self._takeover_after_ms)
-        except sa.exc.DBAPIError as error:
-            raise LedgerError(f"ledger: not read: {error.orig}") from error
-        with self._taking:
-            self._roster, self._stamp, self._pending = roster, stamp, Pending()
-
-    def _put_back(self, taken: Pending) -> None:
-        with self._taking:
-            taken.absorb(self._pending)
-            self._pending = taken
-            self.counts.failed_commits += 1
 
     def _accept(self, batch: Batch, now_ms: int, taken: Taken | None) -> Ack:
         pending = self._pending
@@ -193,7 +106,6 @@ class Intake:
         unknown = self._take_new(pending, journal, batch, now_ms, taken)
         # A long dictionary comes in pieces: while it grows, nothing is taken for gone.
         journal.asked = journal.asked + 1 if unknown and not learned else 0
-        pending.cursors[journal.name] = journal.accepted
         pending.journals[journal.id] = (
             journal.accepted,
             journal.hash,
@@ -295,7 +207,7 @@ class Intake:
                 try:
                     booked = self._book(delivery, decode_record(payload))
                 except _Unknown as unknown:
-                    if journal.asked < PATIENCE:
+                    if journal.asked < self._roster.patience:
                         raise
                     self._refuse(delivery, unknown.meter, unknown)
                 except WireError as why:

@@ -2,26 +2,44 @@
 
 from wattkeeper.delivery.wire import GENESIS
 from wattkeeper.ledger.meters import MeterBook
+from wattkeeper.ledger.pending import Belongings
 from wattkeeper.ledger.schema import HOLDER_BITS
 from wattkeeper.model.holder import FIRST_HOLDER
 from wattkeeper.model.window import EpochInfo
 
 
 class NodeBook:
-    """A node: its journals' owner, the boots it was seen in, its current journal."""
+    """A node: its journals and meters, the boots it was seen in, its current journal.
 
-    __slots__ = ("agent", "boot", "boots", "cluster", "current", "id", "name", "seen_ms", "skew_ms")
+    `stamp` is the ledger's as of when all of this was read or committed, 0 for a new node: where
+    the ledger has another one, somebody else wrote.
+    """
+
+    __slots__ = (
+        "agent", "boot", "boots", "cluster", "current", "id", "journals", "meters", "name",
+        "seen_ms", "skew_ms", "stamp",
+    )  # fmt: skip
 
     def __init__(self, number: int, cluster: str, name: str) -> None:
         self.id = number
         self.cluster = cluster
         self.name = name
         self.current: JournalBook | None = None
+        self.journals: list[JournalBook] = []
+        self.meters: dict[str, MeterBook] = {}
+        self.stamp = 0
         self.boots: set[str] = set()
         self.boot = ""
         self.agent = ""
         self.seen_ms = 0
         self.skew_ms = 0
+
+    def belongings(self) -> Belongings:
+        """Return the ids of its journals and meters; deliveries may go on in another thread."""
+        return Belongings(
+            frozenset(journal.id for journal in list(self.journals)),
+            frozenset(meter.id for meter in list(self.meters.values())),
+        )
 
 
 class JournalBook:

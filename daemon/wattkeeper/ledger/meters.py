@@ -3,6 +3,7 @@
 from wattkeeper.ledger.bulk import Row
 from wattkeeper.ledger.pending import Pending
 from wattkeeper.ledger.seal import seal
+from wattkeeper.model.meter import Component
 from wattkeeper.model.window import EpochInfo
 
 
@@ -19,16 +20,17 @@ class MeterBook:
     """
 
     __slots__ = (
-        "boot_ms", "end_ms", "epoch", "first_ms", "gpu", "granted", "host", "id", "info", "journal",
-        "name", "node", "past", "point_at_ms", "point_epoch", "point_uj", "points", "resume",
-        "seal", "uj",
+        "boot_ms", "component", "end_ms", "epoch", "first_ms", "gpu", "granted", "host", "id",
+        "info", "journal", "name", "node", "past", "point_at_ms", "point_epoch", "point_uj",
+        "points", "resume", "seal", "uj",
     )  # fmt: skip
 
-    def __init__(self, number: int, node: int, name: str, host: bool) -> None:
+    def __init__(self, number: int, node: int, name: str, component: str) -> None:
         self.id = number
         self.node = node
         self.name = name
-        self.host = host
+        self.component = component
+        self.host = component == Component.HOST
         self.gpu: int | None = None
         self.granted = False
         self.journal = 0

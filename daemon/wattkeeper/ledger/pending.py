@@ -1,11 +1,14 @@
 """What was taken and is not on disk yet: sums in memory, written by one commit."""
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from wattkeeper.ledger.bulk import Row
 from wattkeeper.model.holder import HolderInfo
+
+V = TypeVar("V")
 
 METER_BITS = 32
 """A cell's key is the slot's index shifted by this, plus the meter's id."""
@@ -24,6 +27,7 @@ def unpack_kind(packed: int) -> tuple[int, int, int]:
 
 
 _IDLE_FIELDS = 6
+_METER_MASK = (1 << METER_BITS) - 1
 
 
 class Cell:
@@ -75,6 +79,26 @@ class Cell:
         self.held_ms += newer.held_ms
 
 
+NodeRow = tuple[int, str, str, int]
+"""Id, cluster, name, and when it was first seen."""
+JournalStart = tuple[int, int, str, str, bytes]
+"""Id, node, name, the name of the journal that it goes on from, and the chain's first value."""
+MeterRow = tuple[int, int, str, str, str, str]
+"""Id, node, name, component, source, labels."""
+EventRow = tuple[int, int, str, str]
+"""When, to which node, what kind of event befell, in words."""
+JournalRow = tuple[int, bytes, int, int, int, int, int]
+"""Record accepted, its chain value, what is known of each dictionary, when it was seen, the id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """Ids of a node's journals and meters."""
+
+    journals: frozenset[int]
+    meters: frozenset[int]
+
+
 @dataclass(slots=True)
 class Pending:
     """Everything of one commit. The tuples are rows of the tables they are named after."""
@@ -82,13 +106,12 @@ class Pending:
     cells: dict[int, Cell] = field(default_factory=dict)
     postings: int = 0
     nodes: dict[int, Row] = field(default_factory=dict)
-    journals: dict[int, Row] = field(default_factory=dict)
-    cursors: dict[str, int] = field(default_factory=dict)
+    journals: dict[int, JournalRow] = field(default_factory=dict)
     meters: dict[int, Row] = field(default_factory=dict)
-    new_nodes: list[Row] = field(default_factory=list)
+    new_nodes: list[NodeRow] = field(default_factory=list)
     new_boots: list[Row] = field(default_factory=list)
-    new_journals: list[Row] = field(default_factory=list)
-    new_meters: list[Row] = field(default_factory=list)
+    new_journals: list[JournalStart] = field(default_factory=list)
+    new_meters: list[MeterRow] = field(default_factory=list)
     journal_meters: list[Row] = field(default_factory=list)
     journal_epochs: list[Row] = field(default_factory=list)
     holders: dict[int, tuple[int, HolderInfo]] = field(default_factory=dict)
@@ -96,7 +119,7 @@ class Pending:
     points: list[Row] = field(default_factory=list)
     gaps: list[Row] = field(default_factory=list)
     refused: list[Row] = field(default_factory=list)
-    events: list[Row] = field(default_factory=list)
+    events: list[EventRow] = field(default_factory=list)
     labels: dict[int, Row] = field(default_factory=dict)
     idle: "array[int]" = field(default_factory=lambda: array("q"))
 
@@ -125,6 +148,50 @@ class Pending:
             method, _, policy = unpack_kind(kinds)
             yield (*row, method, policy)
 
+    def count(self) -> None:
+        """Count the postings anew."""
+        self.postings = len(self.idle) // _IDLE_FIELDS
+        self.postings += sum(len(cell.postings) for cell in self.cells.values())
+
+    def nodes_touched(self) -> set[int]:
+        """Return the nodes of which something is here, if only what befell them."""
+        return self.nodes.keys() | {row[1] for row in self.events}
+
+    def without(self, nodes: Mapping[int, Belongings]) -> "Pending":
+        """Return what is left without all of these nodes."""
+        journals = {number for own in nodes.values() for number in own.journals}
+        meters = {number for own in nodes.values() for number in own.meters}
+        left = Pending(
+            cells={
+                key: cell for key, cell in self.cells.items() if key & _METER_MASK not in meters
+            },
+            nodes=_but(self.nodes, nodes),
+            journals=_but(self.journals, journals),
+            meters=_but(self.meters, meters),
+            labels=_but(self.labels, meters),
+            holders={n: h for n, h in self.holders.items() if h[0] not in nodes},
+        )
+        for name, column, gone in (
+            ("new_nodes", 0, nodes),
+            ("new_boots", 0, nodes),
+            ("events", 1, nodes),
+            ("new_journals", 1, nodes),
+            ("new_meters", 1, nodes),
+            ("journal_meters", 0, journals),
+            ("journal_epochs", 0, journals),
+            ("refused", 0, journals),
+            ("epochs", 0, meters),
+            ("points", 0, meters),
+            ("gaps", 0, meters),
+        ):
+            setattr(left, name, [row for row in getattr(self, name) if row[column] not in gone])
+        flat = iter(self.idle)
+        for row in zip(*[flat] * _IDLE_FIELDS, strict=True):
+            if row[0] not in meters:
+                left.idle.extend(row)
+        left.count()
+        return left
+
     def absorb(self, newer: "Pending") -> None:
         """Take in what was accepted after this one: a commit failed and both go to the next."""
         for key, cell in newer.cells.items():
@@ -132,9 +199,8 @@ class Pending:
             if mine is not cell:
                 mine.absorb(cell)
         self.idle.extend(newer.idle)
-        self.postings = len(self.idle) // _IDLE_FIELDS
-        self.postings += sum(len(cell.postings) for cell in self.cells.values())
-        for name in ("nodes", "journals", "cursors", "meters", "holders", "labels"):
+        self.count()
+        for name in ("nodes", "journals", "meters", "holders", "labels"):
             getattr(self, name).update(getattr(newer, name))
         for name in (
             "new_nodes",
@@ -150,3 +216,7 @@ class Pending:
             "events",
         ):
             getattr(self, name).extend(getattr(newer, name))
+
+
+def _but(rows: dict[int, V], gone: Container[int]) -> dict[int, V]:
+    return {number: row for number, row in rows.items() if number not in gone}

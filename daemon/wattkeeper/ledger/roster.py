@@ -1,6 +1,7 @@
 """Who delivers: nodes, journals, their dictionaries. Decides forks, takeovers and conflicts."""
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from typing import TypeVar
 from zlib import crc32
@@ -21,6 +22,8 @@ MOST_ENTRIES = 1 << 31
 """Dictionary numbers stay below, so that a holder's id fits 64 bits."""
 PATIENCE = 2
 """How often a journal is asked for entries before they are taken for gone."""
+SHARED_PATIENCE = 32
+"""The same where it may hear another aggregator in between, which has those entries."""
 _NUL = "\0"
 _A_NAME = f"1 to {MAX_LABEL} characters, and no NUL"
 
@@ -28,13 +31,19 @@ Entry = TypeVar("Entry", MeterInfo, HolderInfo, EpochInfo)
 
 
 class Roster:
-    """Every node, journal and meter. Numbers are given here: one process writes a ledger."""
+    """Every node, journal and meter.
 
-    def __init__(self, takeover_after_ms: int) -> None:
+    `numbers`: ids for new ones, drawn from the ledger; None where one process writes it, which
+    counts by itself.
+    """
+
+    def __init__(self, takeover_after_ms: int, numbers: deque[int] | None = None) -> None:
         self._takeover_after_ms = takeover_after_ms
+        self._numbers = numbers
+        self._meters = 0
+        self.patience = PATIENCE if numbers is None else SHARED_PATIENCE
         self.nodes: dict[tuple[str, str], NodeBook] = {}
         self.journals: dict[str, JournalBook] = {}
-        self.meters: dict[tuple[int, str], MeterBook] = {}
         self.by_uuid: dict[str, MeterBook] = {}
         self.node_by_id: dict[int, NodeBook] = {}
         self.last_event: dict[int, tuple[str, str]] = {}
@@ -43,8 +52,42 @@ class Roster:
     def grant(self, clusters: set[str]) -> None:
         """Take it that schedulers grant the GPUs of these clusters, from now on."""
         self.granting = clusters
-        for meter in self.meters.values():
-            meter.granted = self.node_by_id[meter.node].cluster in clusters
+        for node in self.nodes.values():
+            for meter in node.meters.values():
+                meter.granted = node.cluster in clusters
+
+    def enter(self, node: NodeBook) -> None:
+        """Take a node, of which nothing is known, as the ledger has it."""
+        self.nodes[node.cluster, node.name] = self.node_by_id[node.id] = node
+        for journal in node.journals:
+            self.journals[journal.name] = journal
+        for meter in node.meters.values():
+            meter.granted = node.cluster in self.granting
+            self._meters += 1
+            if meter.component == Component.GPU:
+                rival = self.by_uuid.get(meter.name)
+                if rival is None or rival.end_ms < meter.end_ms:
+                    self.by_uuid[meter.name] = meter
+
+    def forget(self, node: NodeBook) -> None:
+        """Know nothing of a node any more; what the ledger has of it is not touched."""
+        del self.node_by_id[node.id]
+        del self.nodes[node.cluster, node.name]
+        for journal in node.journals:
+            del self.journals[journal.name]
+        for meter in node.meters.values():
+            if self.by_uuid.get(meter.name) is meter:
+                del self.by_uuid[meter.name]
+
+    def knows(self, batch: Batch) -> bool:
+        """Tell whether a delivery goes on where its node was known to be."""
+        node, journal = (
+            self.nodes.get((batch.cluster, batch.node)),
+            self.journals.get(batch.journal),
+        )
+        if node is None or journal is None or node.current is not journal:
+            return False
+        return batch.first <= journal.accepted + 1
 
     def event(self, pending: Pending, node: NodeBook, at_ms: int, kind: str, detail: str) -> None:
         """Note what befell a node, once while it repeats itself."""
@@ -96,7 +139,7 @@ class Roster:
             Refusal: an entry that is known means something else now.
 
         """
-        gone = journal.asked >= PATIENCE
+        gone = journal.asked >= self.patience
         for number, meter in _news(batch.meters, journal.known_meters, gone):
             self._learn_meter(pending, journal, number, meter, now_ms)
         for number, epoch in _news(batch.epochs, journal.known_epochs, gone):
@@ -109,18 +152,22 @@ class Roster:
             journal.recent.pop(number - RECENT_HOLDERS, None)
             pending.holders[journal.base | number] = (journal.node.id, holder)
 
+    def _number(self, count: int) -> int:
+        return count + 1 if self._numbers is None else self._numbers.popleft()
+
     def _node(self, pending: Pending, batch: Batch, now_ms: int) -> NodeBook:
         key = (batch.cluster, batch.node)
         node = self.nodes.get(key)
         if node is None:
-            node = NodeBook(len(self.nodes) + 1, *key)
+            node = NodeBook(self._number(len(self.nodes)), *key)
             self.nodes[key] = self.node_by_id[node.id] = node
             pending.new_nodes.append((node.id, node.cluster, node.name, now_ms))
         return node
 
     def _new_journal(self, pending: Pending, node: NodeBook, batch: Batch) -> JournalBook:
-        journal = JournalBook(len(self.journals) + 1, node, batch.journal)
+        journal = JournalBook(self._number(len(self.journals)), node, batch.journal)
         self.journals[journal.name] = journal
+        node.journals.append(journal)
         pending.new_journals.append((journal.id, node.id, journal.name, batch.fork_of, GENESIS))
         return journal
 
@@ -147,13 +194,12 @@ class Roster:
         self, pending: Pending, journal: JournalBook, number: int, info: MeterInfo, now_ms: int
     ) -> None:
         node = journal.node
-        key = (node.id, info.name)
-        meter = self.meters.get(key)
+        meter = node.meters.get(info.name)
         if meter is None:
-            host = info.component is Component.HOST
-            meter = MeterBook(len(self.meters) + 1, node.id, info.name, host)
+            meter = MeterBook(self._number(self._meters), node.id, info.name, info.component.value)
             meter.granted = node.cluster in self.granting
-            self.meters[key] = meter
+            self._meters += 1
+            node.meters[info.name] = meter
             row = (meter.id, node.id, info.name, info.component.value, "", "")
             pending.new_meters.append(row)
         # A meter that is described anew has another number: the newest one tells what it is now.

@@ -51,8 +51,10 @@ node = Table(
     _text("agent"),
     _int("seen_ms"),
     _int("skew_ms"),
+    Column("stamp", BigInteger, nullable=False, server_default="0"),
     sa.UniqueConstraint("cluster", "name", name="uq_node_name"),
 )
+"""`stamp`: another number after every commit that touched the node, its journals or its meters."""
 
 _NAMED = sa.text("other_id != ''")
 
@@ -92,6 +94,7 @@ meter = Table(
     _int("points"),
     _int("resume"),
     sa.UniqueConstraint("node", "name", name="uq_meter_name"),
+    sa.Index(None, "name"),
 )
 
 journal_meter = Table("journal_meter", metadata, _key("journal"), _key("number"), _int("meter"))
@@ -394,3 +397,26 @@ inventoried = Table(
     _int("until_ms"),
 )
 """Up to when a scheduler has named every node of a cluster."""
+
+aggregator = Table(
+    "aggregator",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("name"),
+    _small_int("alone"),
+    _int("until_ms"),
+)
+"""Aggregators that share the ledger, until when they live by the database's clock.
+
+`alone`: it keeps a history of its own and cannot share.
+"""
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _text("holder"),
+    _int("token"),
+    _int("until_ms"),
+)
+"""What one aggregator does for all; `token` counts its holders, and tells who holds it no more."""

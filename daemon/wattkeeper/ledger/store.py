@@ -19,13 +19,6 @@ class LedgerError(RuntimeError):
     """The ledger cannot be opened or written. The message says why and what to do."""
 
 
-class LedgerMovedError(LedgerError):
-    """The books are not as this writer left them: what it has in memory does not continue them.
-
-    Another one wrote, or a commit got through whose answer was lost.
-    """
-
-
 class Ledger:
     """An open ledger. `slot_ms` is the length of its slots; use it in threads only."""
 
@@ -85,6 +78,11 @@ class Ledger:
                 yield connection
         except (sa.exc.DBAPIError, OverflowError) as error:
             raise LedgerError(f"ledger: not written: {database.cause(error)}") from error
+
+    @property
+    def shared(self) -> bool:
+        """Whether other aggregators may write it too: on PostgreSQL they may."""
+        return database.is_shared(self.engine)
 
     def newest_ms(self) -> int | None:
         """Return the newest booked instant in UTC milliseconds, None in an empty ledger."""

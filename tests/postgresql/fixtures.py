@@ -57,7 +57,7 @@ def empty(ledger: Ledger) -> Ledger:
     """Return the ledger as it was made."""
     with ledger.writing() as connection:
         for table in schema.metadata.sorted_tables:
-            if table is not schema.setting:
+            if table not in (schema.setting, schema.lease):
                 connection.execute(sa.delete(table))
         connection.execute(sa.delete(schema.setting).where(schema.setting.c.key != "slot_ms"))
     return ledger

@@ -31,6 +31,8 @@ _SCHEMA_LOCK = 0x77617474_00000001
 """Key of the lock under which a schema is made: aggregators may start at the same instant."""
 _NAMES_LOCK = 0x77617474_00000002
 """Key of the lock under which runs and holders are written, before any of their rows is touched."""
+_MEMBERS_LOCK = 0x77617474_00000003
+"""Key of the lock under which an aggregator looks who else is there."""
 
 
 def connect(url: str | Path) -> sa.Engine:
@@ -104,6 +106,17 @@ def lock_names(connection: sa.Connection) -> None:
     """Be the only one that says which runs there are, until the transaction ends."""
     if is_shared(connection.engine):
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_NAMES_LOCK)))
+
+
+def lock_members(connection: sa.Connection) -> None:
+    """Be the only one that enters the list of aggregators, until the transaction ends."""
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MEMBERS_LOCK)))
+
+
+def now_ms(connection: sa.Connection) -> int:
+    """Return UTC milliseconds by PostgreSQL's own clock, the same for all that ask it."""
+    epoch = sa.func.date_part("epoch", sa.func.clock_timestamp())
+    return int(connection.execute(sa.select(epoch)).scalar_one() * 1000)
 
 
 def draw(connection: sa.Connection, count: int) -> list[int]:

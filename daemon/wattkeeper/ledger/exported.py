@@ -55,7 +55,7 @@ def account_totals(ledger: Ledger) -> list[AccountTotal]:
         elif held != mark[1:]:
             changed.append((*map(str, held), *key))
     if fresh or changed:
-        with ledger.writing() as connection:
+        with ledger.leading() as connection:
             columns = "cluster account number uj idle_uj idle_gpu_ms"
             bulk.insert(connection, schema.exported, columns, fresh)
             _raise(connection, changed)
@@ -72,7 +72,7 @@ def job_marks(ledger: Ledger, ended_since_ms: int) -> Marks:
     mark, workload = schema.exported_job.c, schema.workload.c
     over = sa.or_(workload.end_ms.is_(None), workload.end_ms >= ended_since_ms)
     marks: Marks = {}
-    with ledger.writing() as connection:
+    with ledger.leading() as connection:
         gone = mark.workload.not_in(sa.select(workload.id).where(over))
         connection.execute(sa.delete(schema.exported_job).where(gone))
         for row in connection.execute(sa.select(mark.workload, mark.part, mark.uj)):
@@ -94,7 +94,7 @@ def keep_job_marks(
     if not rows and not forgotten:
         return
     table = schema.exported_job
-    with ledger.writing() as connection:
+    with ledger.leading() as connection:
         bulk.accumulate(connection, table, (), ("uj",), rows)
         for some in batched(forgotten, 500):
             connection.execute(sa.delete(table).where(table.c.workload.in_(some)))

@@ -40,7 +40,7 @@ def settle(ledger: Ledger, now_ms: int) -> bool:
         LedgerError: the database does not take it; nothing was settled by this call.
 
     """
-    with ledger.writing() as connection:
+    with ledger.leading() as connection:
         rows = connection.execute(_waiting()).all()
         if rows:
             _Settlement(connection, ledger.slot_ms).settle(rows)

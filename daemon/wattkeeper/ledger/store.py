@@ -1,6 +1,6 @@
 """The database of the ledger: opened, migrated, with the settings it was made with."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,13 +19,21 @@ class LedgerError(RuntimeError):
     """The ledger cannot be opened or written. The message says why and what to do."""
 
 
+class LeaseLostError(LedgerError):
+    """Another aggregator does what only one may do; nothing was written."""
+
+
 class Ledger:
-    """An open ledger. `slot_ms` is the length of its slots; use it in threads only."""
+    """An open ledger. `slot_ms` is the length of its slots; use it in threads only.
+
+    `fence` checks, at the start of a transaction of `leading`, that the lease is still held.
+    """
 
     def __init__(self, engine: sa.Engine, slot_ms: int) -> None:
         self.engine = engine
         self._reader = database.reader(engine)
         self.slot_ms = slot_ms
+        self.fence: Callable[[sa.Connection], None] | None = None
 
     def __str__(self) -> str:
         return database.shown(self.engine.url)
@@ -78,6 +86,21 @@ class Ledger:
                 yield connection
         except (sa.exc.DBAPIError, OverflowError) as error:
             raise LedgerError(f"ledger: not written: {database.cause(error)}") from error
+
+    @contextmanager
+    def leading(self) -> Iterator[sa.Connection]:
+        """One transaction of what one aggregator does for all; nobody names runs meanwhile.
+
+        Raises:
+            LeaseLostError: another one does it now.
+            LedgerError: as `writing`.
+
+        """
+        with self.writing() as connection:
+            if self.fence is not None:
+                self.fence(connection)
+            database.lock_names(connection)
+            yield connection
 
     @property
     def shared(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from wattkeeper.ledger import grants, inventory, labels, schema
+from wattkeeper.ledger import database, grants, inventory, labels, schema
 from wattkeeper.ledger.belonging import meant
 from wattkeeper.ledger.run_book import Key, RunBook, keys, run_of, select_runs, write
 from wattkeeper.ledger.runs import NAMES, WORDS, Run
@@ -31,13 +31,14 @@ def record_knowledge(
     move where the answer shows that they are two. An answer that changes nothing writes nothing.
 
     Raises:
+        LeaseLostError: another aggregator asks the schedulers now.
         LedgerError: the database does not take it.
 
     """
     if not knowledge.workloads and knowledge.nodes is None and _complete_ms(knowledge) is None:
         return
     asked_ms = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    with ledger.writing() as connection:
+    with ledger.leading() as connection:
         ids = _Answer(connection, scheduler, knowledge).record()
         grants.record(connection, scheduler, knowledge, ids)
         if knowledge.nodes is not None:
@@ -59,6 +60,7 @@ def erase_identity(ledger: Ledger, user: str) -> int:
         return 0
     identity, label = schema.identity, schema.label
     with ledger.writing() as connection:
+        database.lock_names(connection)
         mine = sa.select(identity.c.workload).where(identity.c.user == user)
         ids = list(connection.scalars(mine))
         personal = sa.or_(

@@ -28,7 +28,7 @@ def upgrade() -> None:
         sa.Column("until_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
-    op.create_table(
+    lease = op.create_table(
         "lease",
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("holder", sa.Text(), server_default="", nullable=False),
@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("until_ms", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
+    op.bulk_insert(lease, [{"name": "books", "holder": "", "token": 0, "until_ms": 0}])
     if op.get_bind().dialect.name == "postgresql":
         _number()
 

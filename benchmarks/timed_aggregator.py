@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wattkeeper.cli.main import main
-from wattkeeper.ledger.intake import Intake
+from wattkeeper.ledger.writer import Writer
 
 _LONG_S = 0.05
 
@@ -41,14 +41,14 @@ class Watch:
 def watch(file: Path) -> None:
     """Time every commit and every long collection from now on."""
     watch = Watch(file)
-    commit = Intake.commit_sync
+    commit = Writer.commit_sync
 
-    def timed(self: Intake) -> None:
+    def timed(self: Writer) -> None:
         began_s = time.perf_counter()
         commit(self)
         watch.note("commit", began_s)
 
-    Intake.commit_sync = timed  # type: ignore[method-assign]
+    Writer.commit_sync = timed  # type: ignore[method-assign]
     gc.callbacks.append(watch.collection)
 
 

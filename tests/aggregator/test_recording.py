@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.aggregator.feeding import CPU_UJ, GPU_UJ, START_MS, STEP_MS, UUID, Feeder
 from tests.telemetry.memory_store import MemoryStore
 from wattkeeper.aggregator.recording import Recording
+from wattkeeper.aggregator.troubles import Troubles
 from wattkeeper.delivery import wire
 from wattkeeper.delivery.wire import Ack
 from wattkeeper.ledger.intake import Intake
@@ -83,7 +84,7 @@ class Centre:
     def start(self) -> None:
         """Begin with what is on disk: what was in memory is gone, as after kill -9."""
         self.intake = Intake(self.ledger)
-        self.recording = Recording(self.store, self.ledger, self.intake)
+        self.recording = Recording(self.store, self.ledger, self.intake, Troubles())
 
     def settle(self, agent: Agent) -> None:
         """Let everything arrive."""

@@ -10,9 +10,13 @@ from wattkeeper.model.microjoules import joules
 
 
 def accounts(snapshot: Snapshot, names: AccountNames) -> Iterator[Metric]:
-    """Yield the metrics of accounts. Those without a name of their own are summed."""
+    """Yield the totals of accounts. Those without a name of their own are summed."""
     names.learn(snapshot.accounts)
     yield from _totals(snapshot, names)
+
+
+def idle_gpus(snapshot: Snapshot, names: AccountNames) -> Iterator[Metric]:
+    """Yield the GPUs of this aggregator's own nodes; where several share, their sum is all."""
     counts: dict[str, int] = {}
     for account, gpus in snapshot.idle_gpus.items():
         name = names.now(account)

@@ -241,3 +241,6 @@ class Health(Answer):
 
     status: Literal["ok"]
     version: str = Field(description="of the aggregator")
+    holds_lease: bool = Field(
+        description="whether it asks schedulers, settles and exports totals, as one of several does"
+    )

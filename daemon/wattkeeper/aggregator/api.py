@@ -74,7 +74,7 @@ class Api:
     """Answers of the aggregator. Its methods block: they run in threads.
 
     `findings`: how the aggregator is, part by part. `telemetry`: where history is asked for, None
-    where none is kept.
+    where none is kept. `leads`: whether it holds the lease, where several share a ledger.
     """
 
     def __init__(
@@ -86,10 +86,12 @@ class Api:
         *,
         findings: Callable[[], Sequence[Finding]],
         telemetry: TelemetryStore | None = None,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._ledger = ledger
         self._fleet = fleet
         self._targets = targets
+        self._leads = leads
         self._now_ms = now_ms
         self._findings = findings
         self._history = History(telemetry, ledger, fleet, now_ms)
@@ -129,7 +131,7 @@ class Api:
                 "Ready to take deliveries",
                 Nothing,
                 answers.Health,
-                _healthy,
+                self._healthy,
                 at_once=True,
             ),
             *self._history.endpoints(),
@@ -138,6 +140,9 @@ class Api:
     def close(self) -> None:
         """Wait for questions about history that are being answered; take no more. Blocks."""
         self._history.close()
+
+    def _healthy(self, _: Nothing) -> answers.Health:
+        return answers.Health(status="ok", version=__version__, holds_lease=self._leads())
 
     def _get_fleet(self, _: Nothing) -> answers.Fleet:
         return self._fleet.fleet()
@@ -249,10 +254,6 @@ class Api:
             )
             for (cluster, node), address in sorted(self._targets.by_node().items())
         ]
-
-
-def _healthy(_: Nothing) -> answers.Health:
-    return answers.Health(status="ok", version=__version__)
 
 
 def _fits(found: Job, query: JobsQuery) -> bool:

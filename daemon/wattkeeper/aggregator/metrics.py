@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from wattkeeper.aggregator.account_metrics import accounts
+from wattkeeper.aggregator.account_metrics import accounts, idle_gpus
 from wattkeeper.aggregator.cached import Cached
 from wattkeeper.aggregator.fleet import STATES
 from wattkeeper.aggregator.history_metrics import history
@@ -58,11 +58,13 @@ class Exporter(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of the snapshot."""
         snapshot = self._snapshot.get()
-        yield from jobs(snapshot, self._identity)
-        yield from accounts(snapshot, self._names)
-        yield from self._nodes(snapshot)
-        yield from _ledger(snapshot)
-        yield from _schedulers(snapshot)
+        if snapshot.leads:
+            yield from jobs(snapshot, self._identity)
+            yield from accounts(snapshot, self._names)
+            yield from self._nodes(snapshot)
+            yield from _ledger(snapshot)
+            yield from _schedulers(snapshot)
+        yield from idle_gpus(snapshot, self._names)
         yield from _intake(snapshot)
         yield from history(snapshot.history)
         self._scraped(snapshot)
@@ -154,6 +156,16 @@ def _ledger(snapshot: Snapshot) -> Iterator[Metric]:
 
 def _intake(snapshot: Snapshot) -> Iterator[Metric]:
     counts = snapshot.intake
+    yield GaugeMetricFamily(
+        "wattkeeper_lease_held",
+        "1 where schedulers are asked and totals are exported, 0 where another aggregator does it.",
+        value=float(snapshot.leads),
+    )
+    yield CounterMetricFamily(
+        "wattkeeper_intake_moved_nodes",
+        "Nodes that another aggregator had committed first; their agents sent again.",
+        value=float(snapshot.moved),
+    )
     for name, what in (
         ("deliveries", "Deliveries that were accepted."),
         ("records", "Records in accepted deliveries, those sent again included."),

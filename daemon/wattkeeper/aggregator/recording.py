@@ -1,13 +1,13 @@
 """The history beside the books: what agents deliver goes into both, each with its own cursor."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor
 
 from msgspec.structs import replace
 from sqlalchemy.exc import SQLAlchemyError
 
+from wattkeeper.aggregator.troubles import Troubles
 from wattkeeper.delivery.wire import Ack, Batch
 from wattkeeper.ledger.intake import Intake, Taken
 from wattkeeper.ledger.queries.dictionary import holder_keys, meter_infos
@@ -20,8 +20,6 @@ from wattkeeper.telemetry.rows import HolderName
 
 _TEND_S = 60.0
 
-_log = logging.getLogger(__name__)
-
 
 class Recording:
     """Lets intake and recorder take a delivery, and tells the agent of the lower cursor.
@@ -29,11 +27,13 @@ class Recording:
     `accept` runs on the event loop; `flush`, `tend` and `close` block, one of them at a time.
     """
 
-    def __init__(self, store: TelemetryStore, ledger: Ledger, intake: Intake) -> None:
+    def __init__(
+        self, store: TelemetryStore, ledger: Ledger, intake: Intake, troubles: Troubles
+    ) -> None:
         self.store = store
         self.recorder = Recorder(store, _LedgerNames(ledger))
         self._intake = intake
-        self._failing: dict[str, str] = {}
+        self._troubles = troubles
 
     def accept(self, batch: Batch, now_ms: int) -> Ack:
         """Take a batch into memory.
@@ -69,7 +69,10 @@ class Recording:
     def flush(self) -> bool:
         """Write what was taken into the store; False if it did not take it (the next try may)."""
         done = self.recorder.flush()
-        self._note("history", self.recorder.trouble)
+        if done:
+            self._troubles.recovered("history")
+        else:
+            self._troubles.failed("history", self.recorder.trouble)
         return done
 
     def tend(self, now_ms: int) -> None:
@@ -77,9 +80,9 @@ class Recording:
         try:
             self.store.tend(now_ms)
         except TelemetryError as error:
-            self._note("history is not tended", str(error))
+            self._troubles.failed("history, tending it", error)
         else:
-            self._note("history is not tended", "")
+            self._troubles.recovered("history, tending it")
 
     def findings(self) -> Sequence[Finding]:
         """Return how the history is."""
@@ -94,17 +97,6 @@ class Recording:
         """Write what was taken, and let go of the store."""
         self.flush()
         self.store.close()
-
-    def _note(self, what: str, trouble: str) -> None:
-        """Log the first failure, and the recovery."""
-        if trouble and what not in self._failing:
-            _log.warning("%s: %s; trying again", what, trouble)
-        elif not trouble and what in self._failing:
-            _log.info("%s: works again", what)
-        if trouble:
-            self._failing[what] = trouble
-        else:
-            self._failing.pop(what, None)
 
 
 class _LedgerNames:

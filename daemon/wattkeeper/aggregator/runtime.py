@@ -4,10 +4,10 @@ import asyncio
 import fcntl
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from aiohttp import web
@@ -17,6 +17,7 @@ from wattkeeper.aggregator.app import build
 from wattkeeper.aggregator.cached import Cached
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.fleet import Fleet
+from wattkeeper.aggregator.leading import Leading
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.metrics import Exporter
 from wattkeeper.aggregator.polls import Polls
@@ -26,13 +27,14 @@ from wattkeeper.aggregator.snapshot import DeliveryCounts, Looker
 from wattkeeper.aggregator.stores import open_store
 from wattkeeper.aggregator.targets import Targets
 from wattkeeper.aggregator.times import rfc3339
+from wattkeeper.aggregator.troubles import Troubles
 from wattkeeper.aggregator.windows import Deliveries
 from wattkeeper.ledger.grants import granting_clusters
 from wattkeeper.ledger.intake import MAX_POSTINGS, Intake
+from wattkeeper.ledger.lease import Lease
 from wattkeeper.ledger.queries.shown import newest_workload
 from wattkeeper.ledger.settlement import settle
-from wattkeeper.ledger.store import Ledger, LedgerError
-from wattkeeper.ledger.workloads import record_knowledge
+from wattkeeper.ledger.store import LeaseLostError, Ledger, LedgerError
 from wattkeeper.model.grid import DAY_MS
 from wattkeeper.model.state import Finding, State
 from wattkeeper.schedulers.base import Scheduler
@@ -86,13 +88,15 @@ class Aggregator:
         self._tasks: list[asyncio.Task[None]] = []
         self._lock: int | None = None
         self._ledger: Ledger | None = None
+        self._lease: Lease | None = None
         self._newest_run = 0
         self._intake: Intake | None = None
         self._api: Api | None = None
         self._recording: Recording | None = None
         self._runner: web.AppRunner | None = None
         self._exporter: Exporter | None = None
-        self._failing: dict[str, str] = {}
+        self._troubles = Troubles()
+        self._leading: Leading | None = None
         self._pool = ThreadPoolExecutor(_THREADS, "ask")
         # Apart from the questions, so that slow ones hold up neither deliveries nor scrapes.
         self._writer = ThreadPoolExecutor(1, "commit")
@@ -101,6 +105,7 @@ class Aggregator:
         self._checker = ThreadPoolExecutor(1, "check")
         self._unpacker = ThreadPoolExecutor(1, "unpack")
         self._recorder = ThreadPoolExecutor(1, "record")
+        self._reader = ThreadPoolExecutor(2, "read")
 
     @property
     def ledger(self) -> Ledger:
@@ -108,6 +113,13 @@ class Aggregator:
         if self._ledger is None:
             raise RuntimeError("the aggregator is not started")
         return self._ledger
+
+    @property
+    def lease(self) -> Lease:
+        """Its share in what one aggregator does for all."""
+        if self._lease is None:
+            raise RuntimeError("the aggregator is not started")
+        return self._lease
 
     @property
     def intake(self) -> Intake:
@@ -154,10 +166,17 @@ class Aggregator:
             pause_s = self.settings.commit_interval.total_seconds()
             recording = self._recording.run(self._recorder, pause_s, self._now_ms)
             self._tasks.append(asyncio.create_task(recording, name="record"))
-        for scheduler in self._schedulers:
-            await scheduler.start()
-            task = asyncio.create_task(self._poll(scheduler), name=f"poll {scheduler.name}")
-            self._tasks.append(task)
+        self._leading = Leading(
+            self.ledger,
+            self.lease,
+            self._schedulers,
+            self.polls,
+            troubles=self._troubles,
+            writer=self._writer,
+            settle=self.settle,
+            now_ms=self._now_ms,
+        )
+        self._tasks += self._leading.begin()
         _log.info("listening on %s, ledger %s", self.url, self.ledger)
 
     async def stop(self) -> None:
@@ -169,15 +188,17 @@ class Aggregator:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        await asyncio.gather(*(scheduler.close() for scheduler in self._schedulers))
         if self._intake is not None:
             await self.commit()
             self._intake = None
+        if self._leading is not None:
+            await self._leading.end()
+            self._leading = None
         if self._api is not None:
             self._api.close()
             self._api = None
         pools = (self._pool, self._scraper, self._looker, self._checker)
-        for pool in (*pools, self._unpacker, self._writer, self._recorder):
+        for pool in (*pools, self._unpacker, self._reader, self._writer, self._recorder):
             pool.shutdown()
         if self._recording is not None:
             self._recording.store.close()
@@ -205,9 +226,9 @@ class Aggregator:
     def findings(self) -> list[Finding]:
         """Return how the centre is: its books, its schedulers, its history."""
         found = [
-            Finding("ledger", State.FAILING, f"{what}: {self._failing[what]}", _BOOKS_WAIT)
-            for what in ("commit", "settlement")
-            if what in self._failing
+            Finding("ledger", State.FAILING, f"{what}: {why}", _BOOKS_WAIT)
+            for what in ("commit", "settlement", "lease")
+            if (why := self._troubles.why(what))
         ] or [Finding("ledger", State.OK, "takes what is delivered")]
         found += self.polls.findings()
         if self._recording is not None:
@@ -226,10 +247,11 @@ class Aggregator:
             await loop.run_in_executor(self._writer, self._commit)
         except (LedgerError, OSError) as error:
             self._counts.taken["commit_failures"] += 1
-            self._failed("commit", error)
+            self._troubles.failed("commit", error)
             return False
-        self._recovered("commit")
+        self._troubles.recovered("commit")
         self._counts.committed_ms = self._now_ms()
+        self._counts.moved = self.intake.counts.moved
         return True
 
     async def settle(self) -> bool:
@@ -238,16 +260,18 @@ class Aggregator:
         try:
             while await loop.run_in_executor(self._writer, self._settle):
                 pass
+        except LeaseLostError:
+            return True
         except LedgerError as error:
-            self._failed("settlement", error)
+            self._troubles.failed("settlement", error)
             return False
-        self._recovered("settlement")
+        self._troubles.recovered("settlement")
         return True
 
     def _settle(self) -> bool:
         now_ms = self._now_ms()
         self.intake.follow_grants(granting_clusters(self.ledger, now_ms))
-        return settle(self.ledger, now_ms)
+        return self.lease.token is not None and settle(self.ledger, now_ms)
 
     def _commit(self) -> None:
         self.intake.commit_sync()
@@ -270,6 +294,7 @@ class Aggregator:
         except (LedgerError, ConfigError) as error:
             raise StartError(str(error)) from error
         self._check_clock(self._ledger.newest_ms() or 0)
+        self._lease = self._join(self._ledger)
         self._newest_run = newest_workload(self._ledger)
         takeover_ms = milliseconds(self.settings.takeover_after)
         self._intake = Intake(self._ledger, takeover_after_ms=takeover_ms)
@@ -278,8 +303,18 @@ class Aggregator:
         except (TelemetryError, ValueError) as error:
             raise StartError(f"telemetry: {str(error).removeprefix('telemetry: ')}") from error
         if store is not None:
-            self._recording = Recording(store, self._ledger, self._intake)
+            self._recording = Recording(store, self._ledger, self._intake, self._troubles)
         self._targets.load()
+
+    def _join(self, ledger: Ledger) -> Lease:
+        """Take a share in a ledger that others may use too."""
+        lease = Lease(ledger, f"{socket.gethostname()}:{self.settings.data_dir.absolute()}")
+        try:
+            lease.join(alone=False)
+            lease.renew()
+        except LedgerError as error:
+            raise StartError(str(error)) from error
+        return lease
 
     def _check_clock(self, newest_ms: int) -> None:
         """Refuse a clock that cannot be right: nodes with a wrong one are dated by ours."""
@@ -297,17 +332,24 @@ class Aggregator:
         self._exporter = self._exports(fleet)
         recording = self._recording
         deliveries = Deliveries(
-            self.intake.accept if recording is None else recording.accept,
+            self.intake,
+            recording,
             live,
             self._targets,
             self._counts,
             token=settings.token,
             pool=self._unpacker,
+            reader=self._reader,
             now_ms=self._now_ms,
         )
-        store = None if recording is None else recording.store
         self._api = Api(
-            ledger, fleet, self._targets, self._now_ms, findings=self.findings, telemetry=store
+            ledger,
+            fleet,
+            self._targets,
+            self._now_ms,
+            findings=self.findings,
+            telemetry=None if recording is None else recording.store,
+            leads=lambda: self.lease.token is not None,
         )
         app = build(self._api.endpoints(), deliveries, self._exporter, self._pool, self._scraper)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
@@ -337,6 +379,7 @@ class Aggregator:
             jobs,
             self._counts,
             self.polls,
+            self.lease,
             self._recording,
             checker=self._checker,
             now_ms=self._now_ms,
@@ -377,37 +420,6 @@ class Aggregator:
             if self.intake.pending_postings > MAX_POSTINGS * 3 // 4:
                 return
             await asyncio.sleep(min(1.0, left_s))
-
-    async def _poll(self, scheduler: Scheduler) -> None:
-        since_ms = 0
-        loop = asyncio.get_running_loop()
-        while True:
-            began_ms, began_s = self._now_ms(), time.monotonic()
-            try:
-                found = await scheduler.ask(since_ms)
-                record = partial(
-                    record_knowledge, self.ledger, scheduler.name, found, now_ms=began_ms
-                )
-                await loop.run_in_executor(self._writer, record)
-            except (OSError, LedgerError) as error:
-                self._failed(scheduler.name, error)
-                self.polls.failed(scheduler.name, str(error))
-            else:
-                self._recovered(scheduler.name)
-                self.polls.answered(scheduler.name, began_ms, time.monotonic() - began_s)
-                since_ms = began_ms
-                await self.settle()
-            await asyncio.sleep(scheduler.interval_s)
-
-    def _failed(self, what: str, error: Exception) -> None:
-        """Log the first failure only."""
-        if what not in self._failing:
-            _log.warning("%s: %s; trying again", what, error)
-        self._failing[what] = str(error)
-
-    def _recovered(self, what: str) -> None:
-        if self._failing.pop(what, None) is not None:
-            _log.info("%s: works again", what)
 
 
 def _lock(folder: Path) -> int:

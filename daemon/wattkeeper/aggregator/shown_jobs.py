@@ -92,6 +92,14 @@ class ShownJobs:
         self._released: set[int] = set()
         self._scraped: deque[Sequence[JobFigures]] = deque(maxlen=16)
 
+    def forget(self) -> None:
+        """Begin again with the marks that are in the ledger."""
+        self._marks_read = False
+        self._seen.clear()
+        self._rests.clear()
+        self._released.clear()
+        self._scraped.clear()
+
     def scraped(self, figures: Sequence[JobFigures]) -> None:
         """Note that somebody was shown these."""
         self._scraped.append(figures)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wattkeeper.aggregator import answers
@@ -14,8 +14,9 @@ from wattkeeper.aggregator.polls import Poll, Polls
 from wattkeeper.aggregator.recording import Recording
 from wattkeeper.aggregator.shown_jobs import JobFigures, ShownJobs
 from wattkeeper.ledger.exported import AccountTotal, account_totals
+from wattkeeper.ledger.lease import Lease
 from wattkeeper.ledger.queries.balance import Balance, balance
-from wattkeeper.ledger.store import Ledger
+from wattkeeper.ledger.store import LeaseLostError, Ledger
 from wattkeeper.model.grid import floor
 
 _HOUR_MS = 3_600_000
@@ -23,7 +24,10 @@ _HOUR_MS = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that `/metrics` shows, at one instant."""
+    """Everything that `/metrics` shows, at one instant.
+
+    Where this aggregator does not lead, it says nothing of what one says for all.
+    """
 
     jobs: Sequence[JobFigures]
     jobs_omitted: int
@@ -37,6 +41,8 @@ class Snapshot:
     intake: Counter[str]
     intake_refused: Counter[str]
     committed_ms: int | None
+    moved: int = 0
+    leads: bool = True
     history: HistoryFigures | None = None
 
 
@@ -47,6 +53,7 @@ class DeliveryCounts:
     taken: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     committed_ms: int | None = None
+    moved: int = 0
 
 
 class Looker:
@@ -62,6 +69,7 @@ class Looker:
         jobs: ShownJobs,
         counts: DeliveryCounts,
         polls: Polls,
+        lease: Lease,
         recording: Recording | None,
         *,
         checker: Executor,
@@ -72,6 +80,8 @@ class Looker:
         self._jobs = jobs
         self._counts = counts
         self._polls = polls
+        self._lease = lease
+        self._term: int | None = None
         self._recording = recording
         self._now_ms = now_ms
         self._balance = Cached(self._check, 60, pool=checker, patience_s=1)
@@ -84,23 +94,52 @@ class Looker:
 
     def look(self) -> Snapshot:
         """Return what there is to show now. Blocks."""
+        term = self._lease.token
+        if term is None:
+            return self._follow()
+        if term != self._term:
+            # Another one may have exported since: its marks count.
+            self._term = term
+            self._jobs.forget()
+        try:
+            return self._lead()
+        except LeaseLostError:
+            return self._follow()
+
+    def _lead(self) -> Snapshot:
         shown, omitted = self._jobs.look()
         books = self._balance.get()
-        recording = self._recording
-        return Snapshot(
+        return replace(
+            self._follow(),
             jobs=shown,
             jobs_omitted=omitted,
             accounts=self._accounts.get(),
-            idle_gpus=self._fleet.allocated_idle_gpus(),
             nodes=self._fleet.nodes(),
             residual_uj=books.residual_uj,
             problems=len(books.problems),
             coverage=books.coverage,
             polls=self._polls.now(),
-            history=None if recording is None else HistoryFigures.of(recording),
+            leads=True,
+        )
+
+    def _follow(self) -> Snapshot:
+        recording = self._recording
+        return Snapshot(
+            jobs=(),
+            jobs_omitted=0,
+            accounts=(),
+            idle_gpus=self._fleet.allocated_idle_gpus(),
+            nodes=(),
+            residual_uj=0,
+            problems=0,
+            coverage=None,
+            polls=(),
             intake=Counter(self._counts.taken),
             intake_refused=Counter(self._counts.refused),
             committed_ms=self._counts.committed_ms,
+            moved=self._counts.moved,
+            leads=False,
+            history=None if recording is None else HistoryFigures.of(recording),
         )
 
     def scraped(self, snapshot: Snapshot) -> None:

@@ -13,10 +13,13 @@ from pydantic import SecretStr
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.openapi import problem_response
 from wattkeeper.aggregator.problem import ProblemError
+from wattkeeper.aggregator.recording import Recording
 from wattkeeper.aggregator.snapshot import DeliveryCounts
 from wattkeeper.aggregator.targets import Targets
 from wattkeeper.delivery import wire
+from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.refusal import Refusal
+from wattkeeper.ledger.store import LedgerError
 
 PATH = "/v1/windows"
 _LARGE = 128 << 10
@@ -27,28 +30,29 @@ _log = logging.getLogger(__name__)
 
 
 class Deliveries:
-    """Takes deliveries, and counts them for metrics.
-
-    `accept` takes one into memory, or raises `Refusal`; no input or output.
-    """
+    """Takes deliveries, and counts them for metrics. `recording`: where a history is kept."""
 
     def __init__(
         self,
-        accept: Callable[[wire.Batch, int], wire.Ack],
+        intake: Intake,
+        recording: Recording | None,
         live: Live,
         targets: Targets,
         counts: DeliveryCounts,
         *,
         token: SecretStr | None,
         pool: Executor,
+        reader: Executor,
         now_ms: Callable[[], int],
     ) -> None:
-        self._take = accept
+        self._intake = intake
+        self._take = intake.accept if recording is None else recording.accept
         self._live = live
         self._targets = targets
         self._counts = counts
         self._token = token
         self._pool = pool
+        self._reader = reader
         self._now_ms = now_ms
         self._quarrels: set[tuple[str, str]] = set()
 
@@ -57,6 +61,7 @@ class Deliveries:
         try:
             self._authorize(request)
             batch = await self._unpack(request)
+            await self._look(batch)
             ack = self._accept(batch)
         except ProblemError as problem:
             self._counts.refused[problem.kind] += 1
@@ -97,6 +102,16 @@ class Deliveries:
         except wire.WireError as error:
             field, _, _ = str(error).partition(":")
             raise ProblemError(400, "bad-delivery", str(error), field) from error
+
+    async def _look(self, batch: wire.Batch) -> None:
+        """Read what another aggregator may have written of a node before its delivery is judged."""
+        if self._intake.knows(batch):
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._reader, self._intake.look, batch)
+        except LedgerError as error:
+            raise ProblemError(503, "ledger-unavailable", f"{error}; send it again") from error
 
     def _accept(self, batch: wire.Batch) -> wire.Ack:
         now_ms = self._now_ms()

@@ -1,13 +1,13 @@
 """Agents behind a load balancer: they send as the real one does, now here and now there."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
 import msgspec
-from tests.ledger.books import SLOT, T0, Journal, Meter, holder, take
+from tests.ledger.books import SLOT, T0, Journal, Meter, holder
 
 from wattkeeper.delivery.wire import Ack, Batch
-from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.refusal import Refusal
 from wattkeeper.model.holder import FIRST_HOLDER
 from wattkeeper.model.window import Record, Unmeasured
@@ -21,20 +21,22 @@ class Agent:
 
     journal: Journal
     meters: list[Meter]
+    now_ms: int
     accepted: int = 0
     known: tuple[int, int, int] = (0, FIRST_HOLDER - 1, 0)
     earlier: list[Batch] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
     @classmethod
-    def make(cls, number: int) -> "Agent":
+    def make(cls, number: int, at_ms: int = T0) -> "Agent":
         """Return the agent of a node with two GPUs, on which a job of all nodes runs."""
-        journal = Journal(name=f"journal-{number}", node=f"n{number}")
-        journal.holders[16] = holder("7", account="lab")
-        meters = [Meter(journal, gpu + 1, f"gpu/GPU-{number}-{gpu}") for gpu in range(2)]
+        journal = Journal(f"journal-{number}", f"n{number}", boot_offset=at_ms - 1_000_000)
+        journal.holders[16] = holder("7", at_ms, account="lab")
+        names = [f"gpu/GPU-{number}-{gpu}" for gpu in range(2)]
+        meters = [Meter(journal, i, name, at_ms=at_ms) for i, name in enumerate(names, 1)]
         for meter in meters:
             meter.point()
-        return cls(journal, meters)
+        return cls(journal, meters, at_ms + 20 * SLOT)
 
     def work(self, chance: Random) -> None:
         """Meter for a while: windows, another job, a gap of knowledge."""
@@ -57,14 +59,19 @@ class Agent:
             meter.at_ms = end
             meter.point()
 
-    def send(self, intake: Intake, chance: Random) -> None:
-        """Deliver what was not accepted, or once more something from before."""
+    def send(self, deliver: Callable[[Batch], Ack], chance: Random) -> None:
+        """Deliver what was not accepted, or once more something from before.
+
+        Raises:
+            OSError: nobody took it; it is sent again another time.
+
+        """
         batch = self._next(chance)
         if self.earlier and chance.random() < 0.2:
             batch = chance.choice(self.earlier)
         self.earlier.append(batch)
         try:
-            ack = take(intake, batch, NOW)
+            ack = deliver(batch)
         except Refusal as refusal:
             self.refused.append(refusal.detail)
             return
@@ -78,7 +85,7 @@ class Agent:
 
     def _next(self, chance: Random) -> Batch:
         first = max(self.accepted + 1, self.journal.oldest)
-        batch = self.journal.batch(first, first + chance.randrange(60), NOW)
+        batch = self.journal.batch(first, first + chance.randrange(60), self.now_ms)
         meters, holders, epochs = self.known
         return msgspec.structs.replace(
             batch,

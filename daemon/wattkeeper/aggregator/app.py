@@ -15,6 +15,7 @@ from wattkeeper.aggregator.metrics import Exporter
 from wattkeeper.aggregator.openapi import document
 from wattkeeper.aggregator.problem import ProblemError, respond
 from wattkeeper.delivery.wire import MAX_BODY
+from wattkeeper.ledger.store import LedgerError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -39,7 +40,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPNotFound:
         detail = f"{request.path[:80]} is not here; /openapi.json lists what is"
         return respond(ProblemError(404, "not-found", detail))
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, LedgerError) as error:
         _log.warning("%s: the ledger did not answer: %s", request.path, error)
         detail = "the ledger did not answer; see the aggregator's log and try again"
         return respond(ProblemError(503, "ledger-unavailable", detail))

@@ -26,6 +26,10 @@ class LedgerSection(Section):
     url_file: Path | None = Field(
         None, description="file that holds the url instead, for one with a password in it"
     )
+    lease: Duration = Field(
+        timedelta(seconds=15),
+        description="silence after which another aggregator asks schedulers and settles",
+    )
     slot: Duration = Field(
         timedelta(minutes=15), description="length of a posting's slot: 5m, 15m, 30m or 60m"
     )
@@ -36,6 +40,13 @@ class LedgerSection(Section):
         if value not in _SLOTS:
             names = ", ".join(format_duration(slot) for slot in _SLOTS)
             raise ValueError(f"is not a slot length; choose one of {names}")
+        return value
+
+    @field_validator("lease")
+    @classmethod
+    def _short(cls, value: timedelta) -> timedelta:
+        if not 1 <= value.total_seconds() <= 600:
+            raise ValueError("is out of range; choose between 1s and 10m")
         return value
 
     @field_validator("url")

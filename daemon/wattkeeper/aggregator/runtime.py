@@ -308,7 +308,8 @@ class Aggregator:
 
     def _join(self, ledger: Ledger) -> Lease:
         """Take a share in a ledger that others may use too."""
-        lease = Lease(ledger, f"{socket.gethostname()}:{self.settings.data_dir.absolute()}")
+        name = f"{socket.gethostname()}:{self.settings.data_dir.absolute()}"
+        lease = Lease(ledger, name, ttl_s=self.settings.ledger.lease.total_seconds())
         try:
             lease.join(alone=False)
             lease.renew()

@@ -17,8 +17,6 @@ import sqlalchemy as sa
 from wattkeeper.ledger import database, schema
 from wattkeeper.ledger.store import LeaseLostError, Ledger, LedgerError
 
-TTL_S = 15.0
-"""A holder that was not heard of for so long has lost it."""
 _BOOKS = "books"
 
 _lease, _aggregator = schema.lease, schema.aggregator
@@ -35,7 +33,8 @@ class _Term:
 class Lease:
     """One aggregator's share in the lease of a ledger. On one that is not shared it always has it.
 
-    `name`: what others are told of this one; the same after a restart.
+    `name`: what others are told of this one; the same after a restart. A holder that was not heard
+    of for `ttl_s` has lost it.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class Lease:
         ledger: Ledger,
         name: str,
         *,
-        ttl_s: float = TTL_S,
+        ttl_s: float = 15.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger

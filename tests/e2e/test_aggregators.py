@@ -38,7 +38,7 @@ class Aggregators:
         return Program(
             ["aggregator", "--listen", f"127.0.0.1:{self.ports[number]}",
              "--data-dir", str(self._folder / f"a{number}"),
-             "--commit-interval", "300ms", "--ledger.lease", "2s"],
+             "--commit-interval", "300ms", "--ledger.lease", "2s", "--telemetry.url", "none"],
             self._environ, self._folder / f"a{number}.log",
         )  # fmt: skip
 

@@ -299,7 +299,7 @@ class Aggregator:
         takeover_ms = milliseconds(self.settings.takeover_after)
         self._intake = Intake(self._ledger, takeover_after_ms=takeover_ms)
         try:
-            store = open_store(self.settings)
+            store = open_store(self.settings, self._ledger)
         except (TelemetryError, ValueError) as error:
             raise StartError(f"telemetry: {str(error).removeprefix('telemetry: ')}") from error
         if store is not None:
@@ -311,7 +311,7 @@ class Aggregator:
         name = f"{socket.gethostname()}:{self.settings.data_dir.absolute()}"
         lease = Lease(ledger, name, ttl_s=self.settings.ledger.lease.total_seconds())
         try:
-            lease.join(alone=False)
+            lease.join(alone=self.settings.telemetry.url is None)
             lease.renew()
         except LedgerError as error:
             raise StartError(str(error)) from error

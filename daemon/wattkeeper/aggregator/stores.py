@@ -1,14 +1,45 @@
 """Which store keeps the history: chosen and opened by the configuration."""
 
+from collections.abc import Mapping
+
+from sqlalchemy.exc import SQLAlchemyError
+
 from wattkeeper.aggregator.config import NO_HISTORY, AggregatorSettings
-from wattkeeper.telemetry.base import TelemetryStore
+from wattkeeper.ledger.database import cause
+from wattkeeper.ledger.recorded import move, positions
+from wattkeeper.ledger.store import Ledger, LedgerError
+from wattkeeper.telemetry.base import Cursor, TelemetryError, TelemetryStore
 from wattkeeper.values import milliseconds
 
 FOLDER = "telemetry"
 """Of the history, in the aggregator's `data_dir`."""
 
 
-def open_store(settings: AggregatorSettings) -> TelemetryStore | None:
+class LedgerCursors:
+    """How far journals are with an engine, in the ledger that several aggregators share."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def read(self) -> Mapping[str, Cursor]:
+        """Return all, by the journal's name."""
+        try:
+            return {name: Cursor(*position) for name, position in positions(self._ledger).items()}
+        except SQLAlchemyError as error:
+            raise TelemetryError(f"telemetry: cursors cannot be read: {cause(error)}") from error
+
+    def move(self, cursors: Mapping[str, Cursor]) -> None:
+        """Put these on disk, all or none."""
+        try:
+            move(self._ledger, cursors)
+        except LedgerError as error:
+            raise TelemetryError(f"telemetry: cursors: {error}") from error
+
+    def close(self) -> None:
+        """Nothing to let go of: the ledger is the aggregator's."""
+
+
+def open_store(settings: AggregatorSettings, ledger: Ledger) -> TelemetryStore | None:
     """Return the store, None where no history is kept. Blocks.
 
     Raises:
@@ -35,7 +66,10 @@ def open_store(settings: AggregatorSettings) -> TelemetryStore | None:
             ca=telemetry.ca,
             timeout_s=telemetry.timeout.total_seconds(),
         )
-        return RemoteStore(options, SqliteCursors(folder / "cursors.sqlite"), folder)
+        cursors = (
+            LedgerCursors(ledger) if ledger.shared else SqliteCursors(folder / "cursors.sqlite")
+        )
+        return RemoteStore(options, cursors, folder)
     from wattkeeper.telemetry.duck import DuckStore  # noqa: PLC0415 - DuckDB takes time to import
     from wattkeeper.telemetry.duck_options import DuckOptions  # noqa: PLC0415
 

@@ -33,6 +33,21 @@ def insert_new(
     execute(connection, statement, names, _storable(table, names, rows))
 
 
+def put(connection: sa.Connection, table: sa.Table, rows: Iterable[Row]) -> None:
+    """Insert rows, or put them in the place of those with the same primary key.
+
+    The values of a row stand in the order of the table's columns.
+    """
+    names = [column.name for column in table.columns]
+    statement = (
+        _dialect(connection).insert(table).values({name: sa.bindparam(name) for name in names})
+    )
+    keys = [column.name for column in table.primary_key]
+    change = {name: statement.excluded[name] for name in names if name not in keys}
+    upsert = statement.on_conflict_do_update(index_elements=keys, set_=change)
+    execute(connection, upsert, names, rows)
+
+
 def accumulate(
     connection: sa.Connection,
     table: sa.Table,

@@ -420,3 +420,12 @@ lease = Table(
     _int("until_ms"),
 )
 """What one aggregator does for all; `token` counts its holders, and tells who holds it no more."""
+
+recorded = Table(
+    "recorded",
+    metadata,
+    Column("journal", Text, primary_key=True),
+    _int("seq"),
+    Column("hash", LargeBinary, nullable=False),
+)
+"""How far journals are in an engine's history: aggregators that share the ledger share this too."""

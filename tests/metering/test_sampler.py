@@ -81,6 +81,36 @@ def test_another_birth_after_a_restart_leaves_a_gap() -> None:
     assert {"1": node.true_uj - unseen, GAP: unseen} == node.booked()
 
 
+def test_who_came_while_a_meter_was_silent_pays_from_then_on_after_a_restart_too() -> None:
+    """The count is older than the holder: what it advanced before nobody remembers."""
+    node = Node(claims=on_gpu(job(1)))
+    node.tick()
+    node.run(10)
+    node.run(10, answer=False)
+    node.claims = on_gpu(job(2))
+    node.run(10, answer=False)
+    node.restart()
+    node.run(10)
+    node.finish()
+    check(node.records, node.dictionary)
+    watt_s = 300 * 10**6
+    assert {"1": 10 * watt_s, GAP: 11 * watt_s, "2": 19 * watt_s} == node.booked()
+
+
+def test_who_holds_nothing_after_a_reboot_is_known_at_once() -> None:
+    """From when on a meter was held is told in the time of that boot."""
+    node = Node(claims=on_gpu(job(1)))
+    node.tick()
+    node.run(10)
+    node.claims = on_gpu()
+    node.run(10)
+    node.reboot(60_000)
+    node.run(10)
+    node.finish()
+    check(node.records, node.dictionary)
+    assert {"1", IDLE} == node.booked().keys()
+
+
 def test_a_long_stall_with_the_agent_alive_stays_with_who_was_seen() -> None:
     """A hung read is no restart: the holders of the last look pay, changes in time."""
     node = Node(claims=on_gpu(job(1)))

@@ -113,7 +113,8 @@ class BookState(msgspec.Struct):
     """What a book needs to go on after a restart; the journal commits it with the windows.
 
     `count_uj` is the epoch's running count at `upto_ms`, the UTC label up to which the meter is
-    booked. `point`: the last one written. `claims`: who held the meter when last seen.
+    booked. `point`: the last one written. `claims`: who held the meter when last seen, and
+    `since_ns` from when on, in boot time: younger than the count where that did not answer.
     `booked_uj`: all energy since the journal began; it never falls. `rest_mw`: least mean power
     of a window, or of the part of it in which nothing ran. `owed_uj`: on a host meter, component
     energy that it has not covered yet.
@@ -135,6 +136,7 @@ class BookState(msgspec.Struct):
     owed_uj: int = 0
     last: Window | None = None
     offset_ms: int = 0
+    since_ns: int = 0
 
 
 @dataclass(slots=True)

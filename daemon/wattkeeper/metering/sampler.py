@@ -166,6 +166,8 @@ class Sampler:
         counter = None
         if state.counter is not None:
             same_boot = state.counter.epoch.boot == self._identity.boot
+            if not same_boot:
+                state.since_ns = 0
             if same_boot and abs(state.offset_ms - self._offset_ms) >= _CLOCK_STEP_MS:
                 book.offset_ms = state.offset_ms
                 book.step_clock(self._offset_ms)
@@ -223,10 +225,11 @@ class Sampler:
         book, now = metered.book, _claims_on(metered.spec, claims)
         if resumed:
             assert metered.counter is not None, "only a counted meter has holders to settle"
-            same = _holders(book.state.claims) == _holders(now) and not self._changed_hands(
+            state = book.state
+            same = _holders(state.claims) == _holders(now) and not self._changed_hands(
                 metered.spec.info.name, metered.counter.state.boot_ns
             )
-            book.timeline = [(0, book.state.claims if same else None)]
+            book.timeline = [(0, None), *([(state.since_ns, state.claims)] if same else ())]
         elif _by_cpu_time(metered.spec) and None not in (known for _, known in book.timeline):
             book.timeline = [(0, now)]
         elif book.timeline and _holders(book.timeline[-1][1]) == _holders(now):
@@ -257,7 +260,7 @@ class Sampler:
             # An edge can be younger than the reading that was taken just before the look.
             from_ns = max(from_ns, book.timeline[-1][0])
         book.timeline.append((from_ns, now))
-        book.state.claims = now
+        book.state.claims, book.state.since_ns = now, from_ns
 
     def _label(self, boot_ns: int) -> int:
         assert self._offset_ms is not None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from tests.holders.machine import SCOPE, Machine
 from tests.holders.test_mark_book import end, start
@@ -129,6 +130,34 @@ async def test_a_requeued_job_is_another_holder() -> None:
     late = cgroups.see("7", 210)
     assert await keys(registry) == [new]
     assert registry.key(late) == new
+
+
+@pytest.mark.parametrize("epilog", ["missed", "late"])
+async def test_a_requeued_job_whose_epilog_was_not_in_time_is_another_holder(epilog: str) -> None:
+    """Its cgroup came while the old mark was open: with its prolog it goes to the new run."""
+    cgroups, marked = Way("cgroups"), Way("marks")
+    registry = HolderRegistry([cgroups, marked])
+    old = marked.see("7", 90)
+    cgroups.see("7", 95)
+    assert await keys(registry) == [old]
+    late = cgroups.see("7", 200)
+    assert await keys(registry) == [old]
+    ended, before = HolderEdge(old, False, 9, ("gpu/a",)), dict(marked.seen)
+    if epilog == "late":
+        marked.log = [ended]
+        assert await keys(registry) == [old]
+        before, marked.log = {}, []
+    new = marked.see("7", 210)
+    marked.seen |= before
+    marked.log += [] if epilog == "late" else [ended]
+    marked.log.append(HolderEdge(new, True, 9, ("gpu/a",)))
+    await registry.look()
+    assert registry.key(late) == new
+    assert {new, *before} == registry.infos().keys()
+    assert [old, new][-len(marked.log) :] == [edge.key for edge in registry.fresh()]
+    marked.log = []
+    marked.seen.pop(old, None)
+    assert await keys(registry) == [new]
 
 
 async def test_a_marked_job_goes_on_from_step_to_step() -> None:

@@ -32,7 +32,8 @@ class HolderRegistry:
     saw it first, kept while any still sees it. A Slurm mark with a SLUID and a cgroup named by
     job id are one job too. Where one way gives a job a second birth it is another run, with a key
     of its own, unless an open mark says that the run goes on: without an extern step each step of
-    an allocation has a cgroup of its own. Labels of a later source win, so marks come last.
+    an allocation has a cgroup of its own. A start mark of another run takes what is still there
+    to that one. Labels of a later source win, so marks come last.
     `remembered` is what `remember()` gave before a restart.
     """
 
@@ -130,20 +131,24 @@ class HolderRegistry:
             for source in self._sources
             for key, info in source.infos().items()
         }
-        present = {key for key, _ in seen}
+        marked = self._marked()
+        late = self._of_another_run(seen, marked)
+        present = {key for key, _ in seen} - late
         self._keys = {key: merged for key, merged in self._keys.items() if key in present}
         seeing: dict[HolderKey, set[str]] = {}
         for key, way in seen:
             if key in self._keys:
                 seeing.setdefault(self._keys[key], set()).add(way)
-        marked = self._marked()
         self._ways = {
             run: ways if run in marked else self._ways[run] | ways for run, ways in seeing.items()
         }
         owners: dict[tuple[str, str], list[HolderKey]] = {}
-        by_birth = sorted(seen.items(), key=lambda item: (item[0][0].birth_ms, item[0][1]))
         # Known keys first, so that a new one finds the run that it belongs to.
-        for (key, way), info in sorted(by_birth, key=lambda item: item[0][0] not in self._keys):
+        order = {
+            (key, way): (key not in self._keys, key in late, key.birth_ms, way) for key, way in seen
+        }
+        for key, way in sorted(seen, key=order.__getitem__):
+            info = seen[key, way]
             merged = self._keys.get(key) or self._join(way, info, owners) or key
             self._keys[key] = merged
             self._ways.setdefault(merged, set()).add(way)
@@ -204,6 +209,30 @@ class HolderRegistry:
                 ended = {edge.key for edge in fresh if not edge.started}
                 marked |= {self.key(key) for key in source.infos().keys() - ended}
         return marked
+
+    def _of_another_run(
+        self, seen: Mapping[tuple[HolderKey, str], HolderInfo], marked: set[HolderKey]
+    ) -> set[HolderKey]:
+        """Return what is still there of marked runs that are over, as another has just begun."""
+        edges = [
+            edge
+            for source in self._sources
+            if source.name == _MARKS and isinstance(source, EdgeSource)
+            for edge in source.fresh()
+        ]
+        begun = {edge.key for edge in edges if edge.started}
+        if not begun:
+            return set()
+        names = {
+            name for (key, _), info in seen.items() if key in begun for name in _identities(info)
+        }
+        told = {edge.key for edge in edges}
+        return {
+            key
+            for (key, _), info in seen.items()
+            if key in self._keys.keys() - told and not names.isdisjoint(_identities(info))
+            if self._keys[key] not in marked and _MARKS in self._ways[self._keys[key]]
+        }
 
     def _pods(self) -> dict[HolderKey, str]:
         """Return the pod in which each Slurm job runs, of those that run in one."""

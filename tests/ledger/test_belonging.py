@@ -34,6 +34,12 @@ def test_at_the_edge_of_two_runs_the_longer_part_decides() -> None:
     assert found(runs, held(1, 1, 58.5, 60.5), held(2, 1, 59.5, 110)) == [1, 2]
 
 
+def test_a_holder_without_any_length_belongs_to_the_run_that_it_was_born_in() -> None:
+    """A job that ended at once and was requeued: the next run begins within the clocks' doubt."""
+    runs = [run(1, 0, 1), run(2, 2, 60)]
+    assert found(runs, held(1, 1, 0.4, 0.4), held(2, 1, 2.1, 2.1)) == [1, 2]
+
+
 def test_what_is_near_a_run_is_its_own_unless_its_node_was_there_already() -> None:
     """A run is on a node once; what is born there after its end is one that nobody told of yet."""
     runs = [run(1, 0, 60)]

@@ -7,6 +7,7 @@ What comes out depends on what is known alone, never on the order in which it be
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from wattkeeper.ledger.runs import SAME_START_MS, TOUCH_MS, Held, Run, counts_differ
 from wattkeeper.schedulers.base import WorkloadInfo
@@ -103,7 +104,7 @@ def assign(runs: Sequence[Run], holders: Sequence[Held]) -> dict[int, Run]:
         started = [life for life in fitting if life.started_with(held)]
         around = [life for life in started or fitting if life.distance_ms(held) <= CLOCKS_MS]
         if around:
-            own = max(around, key=lambda life: (life.overlap_ms(held), life.start_ms))
+            own = max(around, key=partial(_fitness, held))
             found[held.id] = own.run
             homes.add((id(own.run), held.node))
         elif fitting:
@@ -115,6 +116,11 @@ def assign(runs: Sequence[Run], holders: Sequence[Held]) -> dict[int, Run]:
         if nearest.started_with(held) or nearest.is_same(held) or not other:
             found[held.id] = nearest.run
     return found
+
+
+def _fitness(held: Held, life: "_Life") -> tuple[int, int, int]:
+    """Return how well one of several lives fits. Of a short one only the birth may be known."""
+    return life.overlap_ms(held), -life.distance_ms(held), life.start_ms
 
 
 @dataclass(frozen=True, slots=True)

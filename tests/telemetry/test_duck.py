@@ -144,7 +144,7 @@ def test_hours_move_once_they_are_many(tmp_path: Path) -> None:
 def test_questions_while_rows_come_and_move(tmp_path: Path) -> None:
     """Each answer is of a moment: all of each batch or nothing, never a row twice or not at all."""
     store = DuckStore(tmp_path, DuckOptions(hot_rows=100, piece_rows=200, free_bytes=0))
-    batches, per_batch = 24, 48
+    batches, per_batch = 14, 48
     sums = [sum(row(n).uj for n in range(count * per_batch)) for count in range(batches + 1)]
     problems: list[object] = []
     done = threading.Event()

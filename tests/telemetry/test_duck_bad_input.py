@@ -119,7 +119,7 @@ def test_a_damaged_file_is_not_merged(store: DuckStore, tmp_path: Path) -> None:
 def test_files_of_others_are_left_alone(store: DuckStore, tmp_path: Path) -> None:
     """Only names that this store gives are leftovers of a crash."""
     alien = tmp_path / "s/parquet/full/mine.parquet"
-    leftover = tmp_path / "s/parquet/full/2026-09-22-0123456789ab.parquet.tmp"
+    leftover = tmp_path / "s/parquet/full/.2026-09-22-0123456789ab.parquet.tmp"
     alien.touch()
     leftover.touch()
     store.tend(NOW_MS)

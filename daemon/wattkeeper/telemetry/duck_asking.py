@@ -112,7 +112,9 @@ class Inquiry:
 
     def _keep_to_workloads(self, files: list[File]) -> list[File]:
         """Look up in the hours, which are few rows, what the workloads held: keep to that."""
-        if any(f.resolution_ms == Resolution.HOUR for f in self._listed_files("damage NOT NULL")):
+        if any(
+            f.resolution_ms == Resolution.HOUR for f in self._listed_files("damage IS NOT NULL")
+        ):
             return files
         hours = [file for file in self.files if file.resolution_ms == Resolution.HOUR]
         since_ms, until_ms = _whole_hours(self._question)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import duckdb
 
@@ -80,13 +81,15 @@ def _due(
 
 
 def node_ranges(counts: list[tuple[str, int]], most: int) -> Iterator[tuple[str, str]]:
-    """Cut nodes in their order into ranges of at most so many rows, or of one node."""
-    first, rows = counts[0][0], 0
-    for (node, count), (before, _) in zip(counts, [("", 0), *counts], strict=False):
-        if rows and rows + count > most:
-            yield first, before
-            first, rows = node, 0
+    """Cut nodes in their order into ranges of about equally many rows, `most` or little more."""
+    total = sum(count for _, count in counts)
+    pieces = -(-total // most)
+    first, rows, done = counts[0][0], 0, 1
+    for (node, count), (following, _) in pairwise([*counts, ("", 0)]):
         rows += count
+        if rows >= total * done / pieces and following:
+            yield first, node
+            first, done = following, done + 1
     yield first, counts[-1][0]
 
 
@@ -101,12 +104,11 @@ def _move(
     for resolution in Resolution:
         if piece.since_ms < kept_from[resolution]:
             continue
-        if resolution is Resolution.FULL:
-            written.append(files.write(resolution, piece.since_ms, rows, parameters))
-            continue
-        folded = fold(rows, resolution)
+        folded = rows if resolution is Resolution.FULL else fold(rows, resolution)
         written.append(files.write(resolution, piece.since_ms, folded, parameters))
-        rows, parameters = FROM_PARQUET, {"files": files.paths(written[-1:])}
+        files.publish(written[-1:])
+        if resolution is not Resolution.FULL:  # the next is folded from what is few by now
+            rows, parameters = FROM_PARQUET, {"files": files.paths(written[-1:])}
     with database.writing() as connection:
         add_to_list(connection, written)
         connection.execute(

@@ -17,7 +17,7 @@ from wattkeeper.telemetry.duck_disk import fsync
 from wattkeeper.telemetry.duck_schema import Resolution, to_parquet
 
 FOLDER = "parquet"
-_OURS = re.compile(r"\d{4,}-\d\d-\d\d-[0-9a-f]{12}\.parquet(\.tmp)?")
+_OURS = re.compile(r"\.?\d{4,}-\d\d-\d\d-[0-9a-f]{12}\.parquet(\.tmp)?")
 _FORMAT = (
     "FORMAT parquet, PARQUET_VERSION v2, COMPRESSION zstd, DICTIONARY_SIZE_LIMIT 1000, "
     "USE_TMP_FILE false"
@@ -61,7 +61,7 @@ class Files:
     def write(
         self, resolution: Resolution, day_ms: int, rows: str, parameters: Mapping[str, object]
     ) -> File:
-        """Write a file from a query of rows; durable, and not listed yet.
+        """Write a file from a query of rows: durable, under a name that no reader looks at.
 
         Raises:
             duckdb.Error: the rows cannot be read, or the disk is full.
@@ -70,27 +70,37 @@ class Files:
         """
         day = dt.datetime.fromtimestamp(day_ms / 1000, dt.UTC).date()
         path = f"{resolution.folder}/{day}-{uuid.uuid4().hex[:12]}.parquet"
-        final = self.folder / path
-        temporary = final.with_suffix(".parquet.tmp")
+        hidden = _hidden(self.folder / path)
         try:
             with self._database.reading() as connection:
                 connection.execute(
                     f"COPY ({to_parquet(rows)}) TO ($to) ({_FORMAT})",
-                    {"to": str(temporary), **parameters},
+                    {"to": str(hidden), **parameters},
                 )
                 from_ms, to_ms, first, last, count = connection.execute(
                     "SELECT min(epoch_ms(end_time)), max(epoch_ms(end_time)), min(node), "
                     "max(node), count(*) FROM read_parquet($file)",
-                    {"file": glob.escape(str(temporary))},
+                    {"file": glob.escape(str(hidden))},
                 ).fetchall()[0]
-            fsync(temporary)
+            fsync(hidden)
         except (duckdb.Error, OSError):
-            temporary.unlink(missing_ok=True)
+            hidden.unlink(missing_ok=True)
             raise
-        size = temporary.stat().st_size
-        temporary.rename(final)
-        fsync(final.parent)
+        size = hidden.stat().st_size
         return File(path, resolution, day_ms, from_ms, to_ms, first, last, count, size)
+
+    def publish(self, files: Sequence[File]) -> None:
+        """Give files their names, durably, for the list to name them next.
+
+        Raises:
+            OSError: as the system says.
+
+        """
+        for file in files:
+            path = self.folder / file.path
+            _hidden(path).rename(path)
+        for folder in {(self.folder / file.path).parent for file in files}:
+            fsync(folder)
 
     def remove(self, files: Iterable[File]) -> None:
         """Remove files that are no longer listed. What cannot be removed, `sweep` finds."""
@@ -164,6 +174,10 @@ class Files:
         except duckdb.Error as error:
             return first_line(error)
         return None if rows == file.rows else f"{rows} rows, not {file.rows} as it was written"
+
+
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
 
 
 def require_list(folder: Path) -> None:

@@ -61,6 +61,7 @@ def _merge(
         files.write(resolution, old[0].day_ms, rows, {**parameters, "first": first, "last": last})
         for first, last in node_ranges(counts, most)
     ]
+    files.publish(new)  # for those who read the folder, close to the removal of the old ones
     with database.writing() as connection:
         add_to_list(connection, new)
         connection.execute(

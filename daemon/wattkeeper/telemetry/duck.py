@@ -19,6 +19,7 @@ from wattkeeper.telemetry.duck_files import File, Files, read_list, require_list
 from wattkeeper.telemetry.duck_health import counts, findings
 from wattkeeper.telemetry.duck_merging import merge
 from wattkeeper.telemetry.duck_options import DuckOptions
+from wattkeeper.telemetry.duck_reading import days, rows_of
 from wattkeeper.telemetry.duck_retention import expire
 from wattkeeper.telemetry.duck_writing import Writer
 
@@ -92,6 +93,27 @@ class DuckStore:
                     f"{advice}, or give it more"
                 ) from error
         raise TelemetryError("telemetry: its files change all the time; ask again")
+
+    def days(self) -> Sequence[int]:
+        """Return the UTC days that have rows, by their first millisecond.
+
+        Raises:
+            TelemetryError: they cannot be read.
+
+        """
+        with self._explained("read"), self._database.reading() as connection:
+            return days(connection)
+
+    @contextmanager
+    def rows_of(self, day_ms: int, batch: int) -> Iterator[Iterator[list[Row]]]:
+        """Give the rows of a day, at the finest resolution that is kept of it, in one order.
+
+        Raises:
+            TelemetryError: they cannot be read.
+
+        """
+        with self._explained("read"), self._database.reading() as connection:
+            yield rows_of(connection, self._files, day_ms, batch)
 
     def tend(self, now_ms: int) -> None:
         """Do what is due: retention, compaction, merging; look after damaged files.

@@ -1,5 +1,6 @@
 """The embedded store: the contract before and after compaction, retention, all at once."""
 
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -183,3 +184,18 @@ def test_a_closed_store_answers_no_more(store: DuckStore) -> None:
     store.close()
     with pytest.raises(TelemetryError, match="closed"):
         store.write([row(0)], {})
+
+
+def test_a_snapshot_of_the_folder_is_a_backup(store: DuckStore, tmp_path: Path) -> None:
+    """Taken while the store is open, as a file system's snapshot is."""
+    store.write([row(number) for number in range(200)], {"j": Cursor(200, b"h")})
+    store.tend(T0 + DAY_MS + _HOUR_MS)
+    store.write([row(number) for number in range(200, 300)], {"j": Cursor(300, b"h")})
+    shutil.copytree(tmp_path, tmp_path / "backup")
+    store.write([row(300)], {"j": Cursor(301, b"h")})
+    restored = DuckStore(tmp_path / "backup", DuckOptions(free_bytes=0))
+    assert {"j": Cursor(300, b"h")} == restored.cursors()
+    assert [row(number).uj for number in range(300)] == sorted(
+        uj for _, uj, _ in held(restored, Resolution.FULL)
+    )
+    restored.close()

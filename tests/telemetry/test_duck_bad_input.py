@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.telemetry.duck_fleet import PLACES, T0, row
+from tests.telemetry.duck_fleet import PLACES, T0, held, row
 
 from wattkeeper.model.grid import DAY_MS
 from wattkeeper.model.state import State
@@ -21,6 +21,7 @@ from wattkeeper.telemetry.base import Cursor, Metric, Question, Row, TelemetryEr
 from wattkeeper.telemetry.duck import DuckStore
 from wattkeeper.telemetry.duck_database import FILE
 from wattkeeper.telemetry.duck_options import DuckOptions
+from wattkeeper.telemetry.duck_schema import Resolution
 from wattkeeper.telemetry.duck_sql import Reach, question_sql
 
 DAYS = 3
@@ -200,16 +201,22 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(where)], check=True)
 
 
+def of_one_day(number: int) -> Row:
+    """Return row `number`, of the first day."""
+    return row(number, T0 + number % 8000 * 10_000)
+
+
 @pytest.mark.root
 def test_a_full_disk(small_disk: Path) -> None:
     """Nothing half-taken, and it goes on as soon as there is room: in DuckDB's own writes too."""
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(3 << 20))
-    store = DuckStore(small_disk / "s", DuckOptions(free_bytes=0))
+    options = DuckOptions(free_bytes=0)
+    store = DuckStore(small_disk / "s", options)
     taken = 0
     told: list[str] = []
     while len(told) < 4:
-        rows = [row(number) for number in range(taken, taken + 2000)]
+        rows = [of_one_day(number) for number in range(taken, taken + 2000)]
         try:
             store.write(rows, {"j": Cursor(taken + 2000, b"h")})
             taken += 2000
@@ -217,16 +224,23 @@ def test_a_full_disk(small_disk: Path) -> None:
             told.append(str(error))
             if len(told) == 2:
                 store.close()
-                store = DuckStore(small_disk / "s", DuckOptions(free_bytes=0))
+                store = DuckStore(small_disk / "s", options)
             assert store.cursors()["j"].seq == taken
         assert taken < 100_000, "the disk does not fill up"
     assert all("not written" in why for why in told)
+    (small_disk / "rest").write_bytes(bytes(shutil.disk_usage(small_disk).free))
+    with pytest.raises(TelemetryError, match="not tended"):
+        store.tend(T0 + 2 * DAY_MS)
+    assert State.FAILING is store.findings()[0].state
     ballast.unlink()
-    store.write([row(taken)], {"j": Cursor(taken + 1, b"h")})
+    (small_disk / "rest").unlink()
+    store.write([of_one_day(taken)], {"j": Cursor(taken + 1, b"h")})
+    store.tend(T0 + 2 * DAY_MS)
     assert [State.OK] == [finding.state for finding in store.findings()]
-    with store._database.reading() as connection:
-        found = connection.execute("SELECT count(*), sum(energy_uj) FROM hot").fetchall()[0]
-    assert (taken + 1, sum(row(n).uj for n in range(taken + 1))) == found
+    for resolution in Resolution:
+        found = held(store, resolution)
+        assert taken + 1 == sum(windows for _, _, windows in found)
+        assert sum(row(n).uj for n in range(taken + 1)) == sum(uj for _, uj, _ in found)
     store.close()
 
 
@@ -259,7 +273,7 @@ def test_values_that_fit_no_column(tmp_path: Path) -> None:
         ).fetchall()
     assert [(1000, 2, 2), (1001, None, 1 << 40)] == found
     assert store.counts()["misfits"] == 3
-    assert "impossible readings" in store.findings()[0].fix
+    assert "3 impossible values" in store.findings()[0].detail
     store.close()
 
 

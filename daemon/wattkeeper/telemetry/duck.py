@@ -132,12 +132,13 @@ class DuckStore:
 
     def findings(self) -> Sequence[Finding]:
         """Return how the store is, for health, log and metrics."""
-        figures = self.counts()
+        figures = {"misfits": float(self._writer.misfits)}
         try:
             with self._explained("read"), self._database.reading() as connection:
+                figures |= counts(connection, self._folder)
                 damaged = read_list(connection, "damage IS NOT NULL")
         except TelemetryError as error:
-            return findings([], {"read": str(error)}, figures)
+            return findings([], {**self._troubles, "read": str(error)}, figures)
         return findings(damaged, self._troubles, figures)
 
     def counts(self) -> Mapping[str, float]:

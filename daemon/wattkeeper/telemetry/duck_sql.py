@@ -3,18 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wattkeeper.telemetry.base import HOLDER_LABELS, SHARED, Aggregation, Metric, Question
+from wattkeeper.telemetry.base import (
+    HOLDER_LABELS,
+    METER_LABELS,
+    SHARED,
+    Aggregation,
+    Metric,
+    Question,
+)
 from wattkeeper.telemetry.duck_folding import parts_of
 from wattkeeper.telemetry.duck_schema import HOLDER, SPREADS, Resolution
 
 _VALUES = {
-    Metric.POWER: ("sum(energy_uj) / nullif(1e3 * sum(covered_ms), 0)", {"energy_uj"}),
-    Metric.IDLE_POWER: ("sum(idle_uj) / nullif(1e3 * sum(covered_ms), 0)", {"idle_uj"}),
-    Metric.ENERGY: ("sum(energy_uj) / 1e6", {"energy_uj"}),
+    Metric.POWER: ("sum(energy_uj::DOUBLE) / nullif(1e3 * sum(covered_ms), 0)", {"energy_uj"}),
+    Metric.IDLE_POWER: ("sum(idle_uj::DOUBLE) / nullif(1e3 * sum(covered_ms), 0)", {"idle_uj"}),
+    Metric.ENERGY: ("sum(energy_uj::DOUBLE) / 1e6", {"energy_uj"}),
     Metric.POWER_PEAK: ("max(power_max_mw) / 1e3", {"power_max_mw"}),
     Metric.THROTTLED: ("sum(throttled_ms) / nullif(sum(covered_ms), 0)", {"throttled_ms"}),
 }
-"""Value of a meter in a step, and the columns that it is made of."""
+"""Value of a meter in a step, and the columns that it is made of. A double holds the sum of a meter
+exactly for as long as it has used less than 9 GJ, and is summed twice as fast as 128 bits."""
 _PART_VALUES = {
     Metric.POWER: "uj / nullif(1e3 * covered_ms, 0)",
     Metric.IDLE_POWER: "idle_uj / nullif(1e3 * covered_ms, 0)",
@@ -67,12 +75,13 @@ def question_sql(question: Question, reach: Reach) -> str:
     if question.about_parts:
         found = _found_parts(question, found)
     by = "".join(f"{name}, " for name in question.by)
+    places = "" if set(question.by).isdisjoint(METER_LABELS) else "JOIN place USING (place)"
     return f"""
         WITH rows AS ({_rows(sorted(columns | {"covered_ms"}), reach)}),
         found AS ({found}),
         joined AS (
             SELECT {by} step, {_JOINED[question.aggregation]} AS value
-            FROM found JOIN place USING (place) WHERE value IS NOT NULL GROUP BY {by} step
+            FROM found {places} WHERE value IS NOT NULL GROUP BY {by} step
         ),
         series AS (
             SELECT {by} list(step ORDER BY step) AS steps, list(value ORDER BY step) AS line,
@@ -156,7 +165,7 @@ def _found_parts(question: Question, cells: str) -> str:
     value = _PART_VALUES[question.metric] if question.metric in SHARED else "value"
     return f"""
         SELECT place, step, {by} {value} AS value FROM (
-            SELECT place, step, {labels} sum(uj) AS uj, sum(idle_uj) AS idle_uj
+            SELECT place, step, {labels} sum(uj::DOUBLE) AS uj, sum(idle_uj::DOUBLE) AS idle_uj
             FROM ({_parts(question)}) GROUP BY ALL
         ) JOIN ({cells}) USING (place, step)
     """

@@ -38,7 +38,8 @@ QUESTIONS: tuple[tuple[str, dict[str, str]], ...] = (
 async def start(folder: Path, session: aiohttp.ClientSession, ledger: dict[str, Any]) -> Centre:
     """Start an aggregator."""
     clock = [START_MS]
-    aggregator = Aggregator(settings(folder, ledger=ledger), now_ms=lambda: clock[0])
+    own = settings(folder, ledger=ledger, telemetry={"url": "none"})
+    aggregator = Aggregator(own, now_ms=lambda: clock[0])
     await aggregator.start()
     return Centre(aggregator, session, clock)
 

@@ -19,7 +19,7 @@ UUID = "GPU-5c1f0000-0000-0000-0000-000000000001"
 
 @dataclass(slots=True)
 class Feeder:
-    """A node whose journal starts at START_MS.
+    """A node whose journal starts at `origin_ms`.
 
     Its holder has the GPU whole and half the CPU; an eighth of the CPU is the system's, the
     rest is idle.
@@ -40,12 +40,17 @@ class Feeder:
     )
     raw_id: str = "123"
     uuid: str = UUID
-    birth_ms: int = START_MS
+    origin_ms: int = START_MS
+    birth_ms: int = 0
     first: int = 1
     previous: bytes = wire.GENESIS
-    at_ms: int = START_MS
+    at_ms: int = 0
     counts: dict[int, int] = field(default_factory=lambda: {1: 7, 2: 5})
     known: bool = False
+
+    def __post_init__(self) -> None:
+        self.birth_ms = self.birth_ms or self.origin_ms
+        self.at_ms = self.at_ms or self.origin_ms
 
     def batch(self, records: list[Record], snapshot: wire.Snapshot | None = None) -> wire.Batch:
         """Return the next batch with these records; the chain goes on after it."""
@@ -57,7 +62,7 @@ class Feeder:
             boot=self.boot,
             agent="0.1.0",
             wall_ms=self.at_ms,
-            boot_ms=self.at_ms - START_MS + 1000,
+            boot_ms=self.at_ms - self.origin_ms + 1000,
             oldest=1,
             first=self.first,
             previous=self.previous,
@@ -76,7 +81,7 @@ class Feeder:
     def run(self, windows: int) -> list[Record]:
         """Return the records of the next `windows` windows of both meters."""
         records: list[Record] = []
-        if self.at_ms == START_MS:
+        if self.at_ms == self.origin_ms:
             records += [self._point(1), self._point(2)]
         for _ in range(windows):
             records += [self._window(1, GPU_UJ), self._window(2, CPU_UJ)]
@@ -124,7 +129,7 @@ class Feeder:
             epoch=1,
             start_ms=self.at_ms,
             end_ms=self.at_ms + STEP_MS,
-            boot_ms=self.at_ms + STEP_MS - START_MS + 1000,
+            boot_ms=self.at_ms + STEP_MS - self.origin_ms + 1000,
             first_uj=first,
             last_uj=first + uj,
             covered_ms=STEP_MS,
@@ -134,5 +139,5 @@ class Feeder:
         )
 
     def _point(self, meter: int) -> Point:
-        boot_ms = self.at_ms - START_MS + 1000
+        boot_ms = self.at_ms - self.origin_ms + 1000
         return Point(meter, 1, self.at_ms, boot_ms, self.counts[meter])

@@ -1,18 +1,23 @@
 """Where the history goes, and what one ledger of several aggregators allows."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from tests.aggregator.conftest import settings
-from tests.aggregator.feeding import START_MS
+from tests.aggregator.conftest import Centre, settings
+from tests.aggregator.feeding import GPU_UJ, START_MS, Feeder
 from tests.postgresql.fixtures import POSTGRESQL
+from tests.telemetry.engines import Engine, victoria_metrics
 from wattkeeper.aggregator.runtime import Aggregator, StartError
 from wattkeeper.aggregator.stores import LedgerCursors
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.telemetry.base import Cursor, TelemetryError
+
+PAST_MS = 1_793_491_200_000
+"""2026-11-01: engines take nothing that is of the future."""
 
 
 @pytest.mark.parametrize("database", ["sqlite", POSTGRESQL])
@@ -72,3 +77,51 @@ async def test_an_engine_that_cannot_be_meant_so(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"^telemetry: url: .*token_file") as caught:
         await Aggregator(own, now_ms=lambda: START_MS).start()
     assert "secret" not in str(caught.value)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """A VictoriaMetrics of its own."""
+    (tmp_path / "engine").mkdir()
+    with victoria_metrics(tmp_path / "engine") as started:
+        yield started
+
+
+@pytest.fixture(params=["sqlite", POSTGRESQL])
+def ledger_of(request: pytest.FixtureRequest) -> dict[str, str]:
+    """The ledger's settings: a file in data_dir, or a database of its own."""
+    if request.param == "sqlite":
+        return {}
+    return {"url": request.getfixturevalue("new_url")()}
+
+
+@pytest.mark.engines
+async def test_history_in_an_engine(
+    tmp_path: Path, ledger_of: dict[str, str], engine: Engine
+) -> None:
+    """Asked the same as the store in data_dir, it answers the same, also after a restart."""
+    own = settings(tmp_path / "a", ledger=ledger_of, telemetry={"url": engine.write_url})
+    clock = [PAST_MS]
+    async with aiohttp.ClientSession() as session:
+        centre = Centre(Aggregator(own, now_ms=lambda: clock[0]), session, clock)
+        await centre.aggregator.start()
+        feeder = await centre.fed(Feeder(origin_ms=PAST_MS), windows=180)
+        assert (await centre.deliver(feeder.batch([])))[1]["committed"] == feeder.first - 1
+        await centre.aggregator.stop()
+        await asyncio.to_thread(engine.flush)
+        await centre.aggregator_again()
+        ack = (await centre.deliver(feeder.batch([])))[1]
+        assert ack["committed"] == ack["accepted"] == feeder.first - 1
+        query = {"metric": "energy", "by": "user", "step": "15m", "component": "gpu"}
+        times = {"since": "2026-11-01T00:00Z", "until": "2026-11-01T00:30Z"}
+        status, body = await centre.get("/v1/telemetry", **query, **times)
+        assert status == 200
+        (series,) = body["series"]
+        assert series["labels"]["user"] == "alice"
+        assert series["values"] == pytest.approx([90 * GPU_UJ / 1e6] * 2)
+        _, trace = await centre.get("/v1/jobs/west/123/trace")
+        _, job = await centre.get("/v1/jobs/west/123")
+        assert trace["energy_joules"] == pytest.approx(int(job["energy_uj"]) / 1e6)
+        states = {f["state"] for f in (await centre.get("/v1/findings"))[1]["findings"]}
+        assert states == {"ok"}
+        await centre.aggregator.stop()

@@ -11,7 +11,7 @@ import pytest
 
 from tests.aggregator.conftest import Centre, settings
 from tests.aggregator.feeding import START_MS, Feeder
-from wattkeeper.aggregator.runtime import Aggregator
+from wattkeeper.aggregator.runtime import Aggregator, StartError
 from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.schedulers.base import Knowledge, NodeInfo, WorkloadInfo
 
@@ -80,3 +80,21 @@ async def test_both_databases_answer_alike(
     assert answered[0][len(QUESTIONS) - 1][0] == 400
     assert "ledger postgresql+psycopg://postgres:***@" in caplog.text
     assert "s3cret" not in caplog.text
+
+
+async def test_an_embedded_history_cannot_be_shared(
+    tmp_path: Path, new_url: Callable[[], str]
+) -> None:
+    """It would hold a part of the windows: the second aggregator is told whose it is."""
+    url = {"url": new_url()}
+    async with aiohttp.ClientSession() as session:
+        centre = await start(tmp_path / "a", session, url)
+        other = settings(tmp_path / "b", ledger=url, telemetry={"url": "none"})
+        with pytest.raises(StartError, match=r"ledger\.url: .*/a uses this ledger too.*telemetry"):
+            await Aggregator(other).start()
+        assert (await centre.get("/healthz"))[1]["holds_lease"]
+        await centre.aggregator.stop()
+        again = Aggregator(other)
+        await again.start()
+        assert again.lease.token == 2
+        await again.stop()

@@ -1,14 +1,12 @@
 """The composition root of the centre: puts ledger, intake, schedulers and HTTP together."""
 
 import asyncio
-import fcntl
 import logging
 import os
 import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from aiohttp import web
 
@@ -17,6 +15,7 @@ from wattkeeper.aggregator.app import build
 from wattkeeper.aggregator.cached import Cached
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.fleet import Fleet
+from wattkeeper.aggregator.folder import BusyError, hold
 from wattkeeper.aggregator.leading import Leading
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.metrics import Exporter
@@ -281,7 +280,9 @@ class Aggregator:
         folder = self.settings.data_dir
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock(folder)
+            self._lock = hold(folder)
+        except BusyError as error:
+            raise StartError(str(error)) from None
         except OSError as error:
             raise StartError(
                 f"data_dir: {folder} is not writable ({error.strerror}); "
@@ -421,14 +422,3 @@ class Aggregator:
             if self.intake.pending_postings > MAX_POSTINGS * 3 // 4:
                 return
             await asyncio.sleep(min(1.0, left_s))
-
-
-def _lock(folder: Path) -> int:
-    """Hold the folder: two aggregators with cursors in memory would undo each other's books."""
-    lock = os.open(folder / "aggregator.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise StartError(f"data_dir: another aggregator is using {folder}; stop it first") from None
-    return lock

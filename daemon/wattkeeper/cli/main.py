@@ -46,6 +46,7 @@ COMMANDS: dict[str, Entry] = {
         NODE, "mark", "Mark", "start or end of a job, from prolog and epilog", quick=True
     ),
     "release": Entry(NODE, "release", "Release", "let go of a GPU's driver for a while"),
+    "migrate": Entry(SETUP, "migrate", "Migrate", "move the books from SQLite to PostgreSQL"),
     "config": Entry(SETUP, "config", "Config", "check the configuration, or show where it is from"),
 }
 

@@ -125,6 +125,12 @@ def draw(connection: sa.Connection, count: int) -> list[int]:
     return list(connection.scalars(query, {"count": count}))
 
 
+def set_number(connection: sa.Connection, newest: int, serial: str | None = None) -> None:
+    """Let ids go on behind the newest: those that `draw` gives, or those of a table's own."""
+    sequence = f"pg_get_serial_sequence('{serial}', 'id')" if serial else "'number'"
+    connection.execute(sa.text(f"SELECT setval({sequence}, :newest)"), {"newest": newest})
+
+
 def _postgresql(url: sa.URL) -> sa.Engine:
     try:
         engine = sa.create_engine(

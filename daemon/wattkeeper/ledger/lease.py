@@ -18,6 +18,8 @@ from wattkeeper.ledger import database, schema
 from wattkeeper.ledger.store import LeaseLostError, Ledger, LedgerError
 
 _BOOKS = "books"
+MOVING = "moving"
+"""The setting that a ledger has while another one is moved into it."""
 
 _lease, _aggregator = schema.lease, schema.aggregator
 
@@ -81,13 +83,12 @@ class Lease:
             return
         with self._ledger.writing() as connection:
             database.lock_members(connection)
-            mine = _aggregator.c.name == self._name  # its own past, which nobody ended
-            connection.execute(sa.delete(_aggregator).where(mine))
             now_ms = database.now_ms(connection)
-            others = connection.execute(
-                sa.select(_aggregator).where(_aggregator.c.until_ms > now_ms)
-            )
-            for other in others.all():
+            _refuse_half_a_ledger(connection)
+            # Its own past, which nobody ended, and those that nobody has heard of.
+            gone = sa.or_(_aggregator.c.name == self._name, _aggregator.c.until_ms < now_ms)
+            connection.execute(sa.delete(_aggregator).where(gone))
+            for other in connection.execute(sa.select(_aggregator)).all():
                 if alone or other.alone:
                     who = self._name if alone else other.name
                     raise LedgerError(
@@ -173,3 +174,26 @@ class Lease:
     @property
     def _ttl_ms(self) -> int:
         return round(self._ttl_s * 1000)
+
+
+def refuse_members(connection: sa.Connection) -> None:
+    """Be alone with a ledger that is shared: none of its aggregators lives, and none joins.
+
+    Raises:
+        LedgerError: an aggregator is using it.
+
+    """
+    database.lock_members(connection)
+    live = sa.select(_aggregator.c.name).where(_aggregator.c.until_ms > database.now_ms(connection))
+    name = connection.scalar(live.limit(1))
+    if name is not None:
+        raise LedgerError(f"the aggregator {name} is using it; stop it first")
+
+
+def _refuse_half_a_ledger(connection: sa.Connection) -> None:
+    moving = sa.select(schema.setting.c.key).where(schema.setting.c.key == MOVING)
+    if connection.scalar(moving) is not None:
+        raise LedgerError(
+            "ledger.url: books are being moved into this ledger; run `wattkeeper migrate` until "
+            "it has ended"
+        )

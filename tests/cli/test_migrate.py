@@ -2,16 +2,25 @@
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from tests.postgresql.server import Server
+from tests.telemetry.engines import victoria_metrics
+from tests.telemetry.remote_stores import rows
 from wattkeeper.aggregator.folder import hold
+from wattkeeper.aggregator.stores import LedgerCursors
+from wattkeeper.cli import migrate_history
 from wattkeeper.cli.main import main
 from wattkeeper.ledger import moving, schema
 from wattkeeper.ledger.store import Ledger
+from wattkeeper.telemetry.base import Cursor
+from wattkeeper.telemetry.duck import DuckStore
+from wattkeeper.telemetry.duck_options import DuckOptions
+from wattkeeper.telemetry.remote import RemoteStore
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +107,37 @@ def test_exit_1_where_both_differ(
     assert main(["migrate"]) == 1
     assert main(["migrate", "--again"]) == 0
     assert "1 rows in 28 tables" in capsys.readouterr().out
+
+
+@pytest.mark.engines
+@pytest.mark.postgresql
+def test_the_history_goes_to_an_engine(
+    folder: Path,
+    new_url: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Carried and proved; where the engine lacks some, both stay closed and it is said what."""
+    held = rows(*range(30), *range(8_640, 8_650))
+    with closing(DuckStore(folder / "telemetry", DuckOptions(free_bytes=0))) as store:
+        store.write(held, {"j": Cursor(7, b"h" * 16)})
+    url = new_url()
+    monkeypatch.setenv("WATTKEEPER_AGGREGATOR_LEDGER__URL", url)
+    (folder / "engine").mkdir()
+    with victoria_metrics(folder / "engine") as engine:
+        monkeypatch.setenv("WATTKEEPER_AGGREGATOR_TELEMETRY__URL", engine.write_url)
+        with monkeypatch.context() as patch:
+            patch.setattr(RemoteStore, "write", lambda *_: None)
+            patch.setattr(migrate_history, "_PATIENCE_S", 0)
+            assert main(["migrate"]) == 1
+        told = capsys.readouterr()
+        assert "J here, 0.000 J in the engine" in told.err
+        assert "remove carried.json" in told.err
+        assert "Start the aggregator" not in told.out
+        (folder / "telemetry" / "carried.json").unlink()
+        assert main(["migrate"]) == 0
+        out = capsys.readouterr().out
+        assert "on each of 2 days of history is the same" in out
+        assert "Start the aggregator" in out
+    with closing(Ledger.open(url)) as ledger:
+        assert LedgerCursors(ledger).read() == {"j": Cursor(7, b"h" * 16)}

@@ -29,16 +29,18 @@ if TYPE_CHECKING:
 
 
 class Migrate(Command):
-    """Move the books from the SQLite file of an aggregator to PostgreSQL.
+    """Move the books of an aggregator from SQLite to PostgreSQL, and its history to an engine.
 
     Stop the aggregator, set its `ledger.url` (or `url_file`) to an empty database, and run this on
     its machine, as its user: it reads the same configuration. Then start the aggregator again.
+    The history in `data_dir` stays there, unless `telemetry.url` names an engine: then it is
+    carried over as well.
 
-    The file is brought to this version, else only read, and stays as a backup. The move may be
-    interrupted at any time: run it again, and it goes on where it was. No aggregator starts on
-    the new database before it has ended. At the end both are compared, every row of every table
-    and the balance of every meter: exit code 0 if they are the same, 1 if not. History stays in
-    `data_dir`.
+    The old files are brought to this version, else only read, and stay as a backup. The move may
+    be interrupted at any time: run it again, and it goes on where it was. No aggregator starts on
+    the new database before it has ended. At the end both are compared: every row of every table,
+    the balance of every meter, the energy of every meter and day of the history: exit code 0 if
+    they are the same, 1 if not.
 
     Needs some 200 MB of memory, and about half a minute for each million rows.
 
@@ -60,6 +62,7 @@ class Migrate(Command):
     def run(self) -> int:
         """Move, compare, and say what to do next."""
         from wattkeeper.ledger.store import Ledger, LedgerError
+        from wattkeeper.telemetry.base import TelemetryError
 
         settings = load(AggregatorSettings, program="aggregator", config_path=self.config)
         url = settings.ledger_url()
@@ -77,13 +80,27 @@ class Migrate(Command):
                 closing(Ledger.open(file)) as source,
                 closing(Ledger.open(url, slot_ms=source.slot_ms)) as target,
             ):
-                proof = self._move(source, target)
-        except LedgerError as error:
+                return self._both(settings, source, target)
+        except (LedgerError, TelemetryError) as error:
             raise CommandError(f"{error} (what was moved so far stays moved)") from error
-        return _report(proof, file)
+
+    def _both(self, settings: AggregatorSettings, source: "Ledger", target: "Ledger") -> int:
+        from wattkeeper.cli.migrate_history import carry
+        from wattkeeper.ledger.moving import end
+
+        code = _report(self._move(source, target))
+        with _progress() as progress:
+            code = code or carry(settings, target, progress)
+        if not code:
+            end(target)
+            print(
+                "Start the aggregator; keep the old files until there is a backup of the new "
+                f"ones.\nCheck: {PROGRAM} balance"
+            )
+        return code
 
     def _move(self, source: "Ledger", target: "Ledger") -> "Proof":
-        from wattkeeper.ledger.moving import begin, copy, end, prove, total
+        from wattkeeper.ledger.moving import begin, copy, prove, total
 
         begin(source, target, again=self.again)
         with _progress() as progress:
@@ -91,19 +108,15 @@ class Migrate(Command):
             moving = progress.add_task("moving", total=rows)
             copy(source, target, lambda more: progress.update(moving, advance=more))
             comparing = progress.add_task("comparing", total=2 * rows)
-            proof = prove(source, target, lambda more: progress.update(comparing, advance=more))
-        if not proof.differences:
-            end(target)
-        return proof
+            return prove(source, target, lambda more: progress.update(comparing, advance=more))
 
 
-def _report(proof: "Proof", file: Path) -> int:
+def _report(proof: "Proof") -> int:
     if not proof.differences:
         moved = sum(content.rows for content in proof.tables.values())
         print(
             f"{moved:,} rows in {len(proof.tables)} tables and the balances of {proof.meters:,} "
-            f"meters are the same in both.\nStart the aggregator; keep {file} until there is a "
-            f"backup of the new ledger.\nCheck: {PROGRAM} balance"
+            "meters are the same in both."
         )
         return 0
     for line in proof.differences:

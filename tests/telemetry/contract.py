@@ -125,6 +125,8 @@ class StoreContract:
     def test_each_metric_in_each_aggregation(self) -> None:
         """Over meters in steps of six windows, by meter and account in steps of thirty."""
         rows = [self._row(cell) for cell in (0, 1, 2, 6, 29, 30)]
+        rows[1] = rows[1]._replace(stats=Stats(temperature_mc=Spread(1, 2, 3)))
+        rows[2] = rows[2]._replace(stats=None)
         rows += [self._row(cell)._replace(place=PLACES[1], stats=None) for cell in (1, 7)]
         rows.sort(key=lambda row: row.end_ms)
         with self.empty_store() as store:

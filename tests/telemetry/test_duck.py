@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from tests.telemetry.made import GRID_MS, questions, wild_rows
 from wattkeeper.model.grid import DAY_MS
 from wattkeeper.telemetry.base import Cursor, Metric, Question, TelemetryError, TelemetryStore
 from wattkeeper.telemetry.duck import DuckStore
+from wattkeeper.telemetry.duck_files import File, Files
 from wattkeeper.telemetry.duck_options import DuckOptions
 from wattkeeper.telemetry.duck_schema import Resolution
 
@@ -140,6 +141,26 @@ def test_hours_move_once_they_are_many(tmp_path: Path) -> None:
     assert T0 + 10_000 == counts["oldest_ms"]
     assert T0 + 3 * DAY_MS == counts["compacted_ms"]
     store.close()
+
+
+def test_rows_that_come_while_their_day_moves(
+    store: DuckStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in no file of that move, so they stay for the next."""
+    late = iter([row(100)])
+    publish = Files.publish
+
+    def publish_late(self: Files, files: Sequence[File]) -> None:
+        publish(self, files)
+        store.write(list(late), {})
+
+    monkeypatch.setattr(Files, "publish", publish_late)
+    store.write([row(0)], {})
+    store.tend(T0 + DAY_MS + _HOUR_MS)
+    assert store.counts()["hot_rows"] == 1
+    store.tend(T0 + DAY_MS + 2 * _HOUR_MS)
+    for resolution in Resolution:
+        assert [row(0).uj, row(100).uj] == [uj for _, uj, _ in held(store, resolution)]
 
 
 def test_questions_while_rows_come_and_move(tmp_path: Path) -> None:

@@ -160,6 +160,23 @@ async def test_a_requeued_job_whose_epilog_was_not_in_time_is_another_holder(epi
     assert await keys(registry) == [new]
 
 
+async def test_a_requeue_that_is_found_in_one_look_is_another_holder() -> None:
+    """Epilog, prolog and the new cgroup at once, as after a restart: each goes to its own run."""
+    cgroups, environ, marked = Way("cgroups"), Way("environ"), Way("marks")
+    registry = HolderRegistry([cgroups, environ, marked])
+    old = marked.see("7", 90)
+    assert await keys(registry) == [old]
+    before = dict(marked.seen)
+    new = marked.see("7", 200)
+    marked.seen |= before
+    late, short = cgroups.see("7", 210), environ.see("7", 100)
+    meters = ("gpu/a",)
+    environ.log = [HolderEdge(short, True, 4, meters), HolderEdge(short, False, 5, meters)]
+    marked.log = [HolderEdge(old, False, 9, meters), HolderEdge(new, True, 9, meters)]
+    await registry.look()
+    assert (old, new) == (registry.key(short), registry.key(late))
+
+
 async def test_a_marked_job_goes_on_from_step_to_step() -> None:
     """An allocation without an extern step has a new cgroup for each step, and one holder."""
     cgroups, processes, marked = Way("cgroups"), Way("processes"), Way("marks")

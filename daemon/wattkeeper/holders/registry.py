@@ -132,9 +132,10 @@ class HolderRegistry:
             for key, info in source.infos().items()
         }
         marked = self._marked()
-        late = self._of_another_run(seen, marked)
-        present = {key for key, _ in seen} - late
-        self._keys = {key: merged for key, merged in self._keys.items() if key in present}
+        over, gone = self._over(seen, marked), self._gone()
+        present = {key for key, _ in seen}
+        known = {key: merged for key, merged in self._keys.items() if key in present}
+        self._keys = {key: run for key, run in known.items() if run not in over or key in gone}
         seeing: dict[HolderKey, set[str]] = {}
         for key, way in seen:
             if key in self._keys:
@@ -145,22 +146,38 @@ class HolderRegistry:
         owners: dict[tuple[str, str], list[HolderKey]] = {}
         # Known keys first, so that a new one finds the run that it belongs to.
         order = {
-            (key, way): (key not in self._keys, key in late, key.birth_ms, way) for key, way in seen
+            (key, way): (key not in self._keys, key in known, key.birth_ms, way)
+            for key, way in seen
         }
         for key, way in sorted(seen, key=order.__getitem__):
             info = seen[key, way]
-            merged = self._keys.get(key) or self._join(way, info, owners) or key
+            others = over if key not in gone else set()
+            merged = self._keys.get(key) or self._join(way, info, owners, others) or key
             self._keys[key] = merged
             self._ways.setdefault(merged, set()).add(way)
             for identity in _identities(info):
                 owners.setdefault(identity, []).append(merged)
 
     def _join(
-        self, way: str, info: HolderInfo, owners: Mapping[tuple[str, str], list[HolderKey]]
+        self,
+        way: str,
+        info: HolderInfo,
+        owners: Mapping[tuple[str, str], list[HolderKey]],
+        over: set[HolderKey],
     ) -> HolderKey | None:
         """Return the run that a newly seen key belongs to: one that this way has not seen yet."""
         runs = (run for identity in _identities(info) for run in owners.get(identity, ()))
-        return next((run for run in runs if way not in self._ways[run]), None)
+        return next((run for run in runs if way not in self._ways[run] and run not in over), None)
+
+    def _gone(self) -> set[HolderKey]:
+        """Return what the last look found ended."""
+        return {
+            edge.key
+            for source in self._sources
+            if isinstance(source, EdgeSource)
+            for edge in source.fresh()
+            if not edge.started
+        }
 
     def _merge_infos(self) -> dict[HolderKey, HolderInfo]:
         labels: dict[HolderKey, dict[str, str]] = {}
@@ -210,29 +227,29 @@ class HolderRegistry:
                 marked |= {self.key(key) for key in source.infos().keys() - ended}
         return marked
 
-    def _of_another_run(
+    def _over(
         self, seen: Mapping[tuple[HolderKey, str], HolderInfo], marked: set[HolderKey]
     ) -> set[HolderKey]:
-        """Return what is still there of marked runs that are over, as another has just begun."""
-        edges = [
-            edge
+        """Return the marked runs that are over, of jobs of which a mark has just begun another."""
+        begun = {
+            edge.key
             for source in self._sources
             if source.name == _MARKS and isinstance(source, EdgeSource)
             for edge in source.fresh()
-        ]
-        begun = {edge.key for edge in edges if edge.started}
+            if edge.started and edge.key in marked
+        }
         if not begun:
             return set()
         names = {
             name for (key, _), info in seen.items() if key in begun for name in _identities(info)
         }
-        told = {edge.key for edge in edges}
-        return {
-            key
-            for (key, _), info in seen.items()
-            if key in self._keys.keys() - told and not names.isdisjoint(_identities(info))
-            if self._keys[key] not in marked and _MARKS in self._ways[self._keys[key]]
+        runs = {
+            self.key(key)
+            for (key, way), info in seen.items()
+            if not names.isdisjoint(_identities(info))
+            if way == _MARKS or _MARKS in self._ways.get(self.key(key), ())
         }
+        return runs - marked
 
     def _pods(self) -> dict[HolderKey, str]:
         """Return the pod in which each Slurm job runs, of those that run in one."""

@@ -87,14 +87,16 @@ async def test_an_embedded_history_cannot_be_shared(
 ) -> None:
     """It would hold a part of the windows: the second aggregator is told whose it is."""
     url = {"url": new_url()}
-    async with aiohttp.ClientSession() as session:
-        centre = await start(tmp_path / "a", session, url)
-        other = settings(tmp_path / "b", ledger=url, telemetry={"url": "none"})
+    embedded = Aggregator(settings(tmp_path / "a", ledger=url))
+    other = Aggregator(settings(tmp_path / "b", ledger=url, telemetry={"url": "none"}))
+    await embedded.start()
+    try:
         with pytest.raises(StartError, match=r"ledger\.url: .*/a uses this ledger too.*telemetry"):
-            await Aggregator(other).start()
-        assert (await centre.get("/healthz"))[1]["holds_lease"]
-        await centre.aggregator.stop()
-        again = Aggregator(other)
-        await again.start()
-        assert again.lease.token == 2
-        await again.stop()
+            await other.start()
+        assert embedded.lease.token == 1
+    finally:
+        await embedded.stop()
+    again = Aggregator(other.settings)
+    await again.start()
+    assert again.lease.token == 2
+    await again.stop()

@@ -82,6 +82,8 @@ def test_agents_that_switch_and_resend_at_random(
             if not agent.done:
                 agent.send(to(chance.choice(intakes)), chance)
         chance.choice(intakes).commit_sync()
+        if all(agent.done for agent in agents):
+            break
     assert all(agent.done for agent in agents)
     assert moved + sum(intake.counts.moved for intake in intakes) > 0
     assert [agent.refused for agent in agents] == [[]] * NODES

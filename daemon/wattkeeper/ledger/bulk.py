@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from wattkeeper.ledger import arrays
+
 if TYPE_CHECKING:
     from sqlalchemy.sql.dml import UpdateBase
 
@@ -19,6 +21,9 @@ CHUNK = 20_000
 def insert(connection: sa.Connection, table: sa.Table, columns: str, rows: Iterable[Row]) -> None:
     """Insert rows whose values stand in the order of `columns` (names between spaces)."""
     names = columns.split()
+    if _is_postgresql(connection):
+        arrays.insert(connection, table, names, _storable(table, names, rows), CHUNK)
+        return
     statement = sa.insert(table).values({name: sa.bindparam(name) for name in names})
     execute(connection, statement, names, _storable(table, names, rows))
 
@@ -59,10 +64,11 @@ def accumulate(
 
     The values of a row stand in the order of the table's columns.
     """
+    if _is_postgresql(connection):
+        arrays.accumulate(connection, table, sums, greatest, rows, CHUNK)
+        return
     names = [column.name for column in table.columns]
-    statement = (
-        _dialect(connection).insert(table).values({name: sa.bindparam(name) for name in names})
-    )
+    statement = sqlite.insert(table).values({name: sa.bindparam(name) for name in names})
     new = statement.excluded
     change = {name: table.c[name] + new[name] for name in sums}
     for name in greatest:
@@ -77,6 +83,9 @@ def update(
 ) -> None:
     """Set `columns` where `key` is the last value of each row."""
     names = columns.split()
+    if _is_postgresql(connection):
+        arrays.update(connection, table, names, key, _storable(table, names, rows), CHUNK)
+        return
     values: dict[str, object] = {name: sa.bindparam(f"new_{name}") for name in names}
     statement = sa.update(table).where(table.c[key] == sa.bindparam("of_key")).values(values)
     execute(
@@ -87,8 +96,12 @@ def update(
     )
 
 
+def _is_postgresql(connection: sa.Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
 def _dialect(connection: sa.Connection) -> Any:
-    return postgresql if connection.dialect.name == "postgresql" else sqlite
+    return postgresql if _is_postgresql(connection) else sqlite
 
 
 def _storable(table: sa.Table, names: Sequence[str], rows: Iterable[Row]) -> Iterable[Row]:

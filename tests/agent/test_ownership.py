@@ -152,8 +152,9 @@ class World:
             task(self.machine, place, 1_000 + int(name), SLURM_JOB_ID=name, SLURM_STEP_GPUS="0")
         elif kind == "death":
             self.machine.end(folder)
-            (self.mapping / "0").unlink(missing_ok=True)
-            self.date(self.mapping)
+            if job.mapped:
+                (self.mapping / "0").unlink()
+                self.date(self.mapping)
         if kind in {"birth", "death"}:
             self.cgroups._rescan(None)
 

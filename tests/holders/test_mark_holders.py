@@ -80,9 +80,9 @@ async def test_marks_made_while_no_agent_ran(tmp_path: Path) -> None:
     meters = ("gpu/GPU-b",)
     assert holders.edges(3) == [
         HolderEdge(key("7", 3), False, 5, meters),
-        HolderEdge(key("8", 8), True, 8, meters),
+        HolderEdge(key("8", 8), True, 8, meters, alone=True),
     ]
-    assert holders.edges(0)[0] == HolderEdge(key("7", 3), True, 3, meters)
+    assert holders.edges(0)[0] == HolderEdge(key("7", 3), True, 3, meters, alone=True)
     assert holders.edges(8) == []
 
 

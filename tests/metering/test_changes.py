@@ -11,9 +11,9 @@ GPU = "gpu/a"
 A, B, C = (HolderKey("slurm", name, 1) for name in "789")
 
 
-def edge(at: int, key: HolderKey, *, started: bool) -> HolderEdge:
+def edge(at: int, key: HolderKey, *, started: bool, alone: bool = False) -> HolderEdge:
     """Return an edge on the one meter."""
-    return HolderEdge(key, started, at, (GPU,))
+    return HolderEdge(key, started, at, (GPU,), alone and started)
 
 
 def spans(found: list[tuple[int, Claims]]) -> list[tuple[int, list[str]]]:
@@ -63,6 +63,17 @@ def test_the_next_owner_ends_whoever_is_not_there_any_more() -> None:
     assert [(5, (claim(B),))] == found
 
 
+def test_one_who_has_it_alone_ends_another_whose_end_was_seen_too_late() -> None:
+    """His cgroup was found gone after the next prolog, though the cgroup came before it too."""
+    held = [claim(A)]
+    edges = [edge(7, B, started=True, alone=True), edge(9, A, started=False)]
+    assert [(7, (claim(B),))] == changes(edges, held, [claim(B)], 0)
+    early = [edge(5, B, started=True), *edges]
+    assert [(5, ["7", "8"]), (7, ["8"])] == spans(changes(early, held, [claim(B)], 0))
+    turns = [edge(7, B, started=True), edge(9, A, started=False)]
+    assert [(7, ["7", "8"]), (9, ["8"])] == spans(changes(turns, held, [claim(B)], 0))
+
+
 def test_who_was_never_believed_is_not_charged() -> None:
     """A start without an end whose holder is not there: a weaker word that did not stand."""
     assert [] == changes([edge(5, B, started=True)], [claim(A)], [claim(A)], 0)
@@ -70,9 +81,10 @@ def test_who_was_never_believed_is_not_charged() -> None:
 
 EDGES = st.lists(
     st.builds(
-        lambda at, key, started: edge(at, key, started=started),
+        lambda at, key, started, alone: edge(at, key, started=started, alone=alone),
         st.integers(1, 30),
         st.sampled_from([A, B, C]),
+        st.booleans(),
         st.booleans(),
     ),
     max_size=10,

@@ -41,12 +41,17 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class HolderEdge:
-    """A hold that began or ended on some meters, at its own time and not when it was found."""
+    """A hold that began or ended on some meters, at its own time and not when it was found.
+
+    `alone`: it began, and by the scheduler's word nobody else has any of the meters from then on,
+    whatever is still seen of others.
+    """
 
     key: HolderKey
     started: bool
     boot_ns: int
     meters: tuple[str, ...]
+    alone: bool = False
 
 
 class HolderSource(Protocol):

@@ -194,10 +194,12 @@ class MarkHolders:
 
     def _note(self, edges: Sequence[Edge]) -> None:
         self._just_ended += tuple(edge.hold for edge in edges if not edge.started)
-        self._edges.add(
-            HolderEdge(edge.hold.key, edge.started, edge.boot_ns, self._meters(edge.hold))
-            for edge in edges
-        )
+        for edge in edges:
+            claims = self._claims_of(edge.hold)
+            alone = edge.started and all(gpus.whole(claim) for claim in claims.values())
+            self._edges.add(
+                [HolderEdge(edge.hold.key, edge.started, edge.boot_ns, tuple(claims), alone)]
+            )
 
     def _read_open(self) -> Saved | None:
         file = self._spool / _OPEN
@@ -277,9 +279,6 @@ class MarkHolders:
         known, partitions = self._devices(), self._partitions()
         named = [known[index] for index in hold.latest.gpus if index in known]
         return [*named, *(gpus.by_uuid(uuid, partitions) for uuid in hold.latest.uuids)]
-
-    def _meters(self, hold: Hold) -> tuple[str, ...]:
-        return tuple(self._claims_of(hold))
 
 
 def _alone(claims: Sequence[tuple[Hold, Claim]]) -> tuple[Claim, ...]:

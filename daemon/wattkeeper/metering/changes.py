@@ -17,7 +17,8 @@ def changes(
     `edges` are those of one meter that were found since `held` was true; `now` is true after
     them. A hold begins with its first edge and ends with its last: prolog or cgroup,
     whichever came first; cgroup or epilog, whichever went last. Who began and is not there now
-    has ended in between, or was never believed. The next owner ends whoever is not there any more.
+    has ended in between, or was never believed. The next owner ends whoever is not there any more;
+    one that has the meter alone does so also where the end of another was seen only later.
     """
     there = {claim.holder: claim for claim in now}
     ends = {edge.key: edge.boot_ns for edge in sorted(edges, key=_when) if not edge.started}
@@ -27,10 +28,11 @@ def changes(
         before = dict(current)
         if edge.started:
             lasts = there.keys() | {key for key, at in ends.items() if at > edge.boot_ns}
-            if edge.key in current or edge.key not in lasts:
+            if edge.key not in lasts or (edge.key in current and not edge.alone):
                 continue
-            current = {holder: claim for holder, claim in current.items() if holder in lasts}
-            current[edge.key] = there.get(edge.key) or _short(edge.key)
+            stay = {edge.key, *(there if edge.alone else lasts)}
+            current = {holder: claim for holder, claim in current.items() if holder in stay}
+            current.setdefault(edge.key, there.get(edge.key) or _short(edge.key))
         elif edge.key not in there and ends[edge.key] == edge.boot_ns:
             current.pop(edge.key, None)
         if current != before:

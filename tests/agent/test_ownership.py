@@ -204,6 +204,8 @@ def bounds(run: list[Job]) -> dict[str, tuple[int, int]]:
             most = max(job.death, job.end or 0) - begins
         if job.start is None:
             most = job.death - begins if job.shown is not None or job.mapped else 0
+            if job.mapped and any(later.mapped for later in run[number + 1 :]):
+                most += STEP_MS  # of two files that went between two looks only the last is dated
         exact = job.start is not None and job.end is not None
         found[str(number + 1)] = (most if exact else 0, most)
     return found

@@ -31,6 +31,8 @@ def test_ends_with_metered_energy_beside_the_truth(
     assert "SIMULATED jobs: metered energy beside the truth" in shown
     assert "exclusive GPUs, marks" in shown
     assert "$ wattkeeper job " in shown
+    assert "$ wattkeeper trace " in shown
+    assert "kW │" in shown or "W │" in shown
     assert "cluster simulated" in shown
     left = {part.name for part in (tmp_path / "demo").iterdir()}
     assert {"SIMULATED", "nodes", "aggregator", "truth.csv"} == left

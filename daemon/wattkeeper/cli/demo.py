@@ -191,9 +191,12 @@ def _print_figures(figures: Sequence["JobFigure"]) -> None:
 async def _ask_for_a_job(figures: Sequence["JobFigure"], url: str) -> None:
     """End with the answer that a user would get."""
     from wattkeeper.cli.job import Job
+    from wattkeeper.cli.trace import Trace
 
     if figures:
         job = max(figures, key=lambda figure: figure.true_uj).job_id
         print(f"\n$ {PROGRAM} job {job} --url {url}", flush=True)
         await asyncio.to_thread(Job(id=job, url=url).run)
+        print(f"\n$ {PROGRAM} trace {job} --url {url}", flush=True)
+        await asyncio.to_thread(Trace(id=job, url=url).run)
         print()

@@ -10,7 +10,8 @@ import pytest
 from tests.aggregator.conftest import Centre
 from tests.aggregator.feeding import CPU_UJ, GPU_UJ, START_MS
 from wattkeeper.aggregator.config import NO_HISTORY, AggregatorSettings, TelemetrySection
-from wattkeeper.aggregator.runtime import Aggregator, StartError
+from wattkeeper.aggregator.opening import StartError
+from wattkeeper.aggregator.runtime import Aggregator
 from wattkeeper.telemetry.base import TelemetryError
 
 

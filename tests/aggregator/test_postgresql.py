@@ -11,7 +11,8 @@ import pytest
 
 from tests.aggregator.conftest import Centre, settings
 from tests.aggregator.feeding import START_MS, Feeder
-from wattkeeper.aggregator.runtime import Aggregator, StartError
+from wattkeeper.aggregator.opening import StartError
+from wattkeeper.aggregator.runtime import Aggregator
 from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.schedulers.base import Knowledge, NodeInfo, WorkloadInfo
 

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from tests.aggregator.conftest import Centre, settings
 from tests.aggregator.feeding import START_MS, Feeder
-from wattkeeper.aggregator.runtime import Aggregator, StartError
+from wattkeeper.aggregator.opening import StartError
+from wattkeeper.aggregator.runtime import Aggregator
 from wattkeeper.ledger.store import LedgerError
 from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
 

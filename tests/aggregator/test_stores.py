@@ -11,7 +11,8 @@ from tests.aggregator.conftest import Centre, settings
 from tests.aggregator.feeding import GPU_UJ, START_MS, Feeder
 from tests.postgresql.fixtures import POSTGRESQL
 from tests.telemetry.engines import Engine, victoria_metrics
-from wattkeeper.aggregator.runtime import Aggregator, StartError
+from wattkeeper.aggregator.opening import StartError
+from wattkeeper.aggregator.runtime import Aggregator
 from wattkeeper.aggregator.stores import LedgerCursors
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.telemetry.base import Cursor, TelemetryError

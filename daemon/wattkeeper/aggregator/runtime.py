@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,17 +14,22 @@ from wattkeeper.aggregator.app import build
 from wattkeeper.aggregator.cached import Cached
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.fleet import Fleet
-from wattkeeper.aggregator.folder import BusyError, hold
 from wattkeeper.aggregator.leading import Leading
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.metrics import Exporter
+from wattkeeper.aggregator.opening import (
+    StartError,
+    check_clock,
+    join,
+    open_folder,
+    open_history,
+    open_ledger,
+)
 from wattkeeper.aggregator.polls import Polls
 from wattkeeper.aggregator.recording import Recording
 from wattkeeper.aggregator.shown_jobs import ShownJobs
 from wattkeeper.aggregator.snapshot import DeliveryCounts, Looker
-from wattkeeper.aggregator.stores import open_store
 from wattkeeper.aggregator.targets import Targets
-from wattkeeper.aggregator.times import rfc3339
 from wattkeeper.aggregator.troubles import Troubles
 from wattkeeper.aggregator.windows import Deliveries
 from wattkeeper.ledger.grants import granting_clusters
@@ -34,11 +38,8 @@ from wattkeeper.ledger.lease import Lease
 from wattkeeper.ledger.queries.shown import newest_workload
 from wattkeeper.ledger.settlement import settle
 from wattkeeper.ledger.store import LeaseLostError, Ledger, LedgerError
-from wattkeeper.model.grid import DAY_MS
 from wattkeeper.model.state import Finding, State
 from wattkeeper.schedulers.base import Scheduler
-from wattkeeper.settings import ConfigError
-from wattkeeper.telemetry.base import TelemetryError
 from wattkeeper.values import host_port, milliseconds
 
 _FRESH_S = 5.0
@@ -52,10 +53,6 @@ _LONGEST_PAUSE_S = 300.0
 _BOOKS_WAIT = "nothing is lost: agents keep what is not committed, and it is tried again"
 
 _log = logging.getLogger(__name__)
-
-
-class StartError(Exception):
-    """The aggregator cannot start. The message names the key and the fix."""
 
 
 def wall_ms() -> int:
@@ -277,55 +274,18 @@ class Aggregator:
         self._targets.save()
 
     def _open(self) -> None:
-        folder = self.settings.data_dir
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = hold(folder)
-        except BusyError as error:
-            raise StartError(str(error)) from None
-        except OSError as error:
-            raise StartError(
-                f"data_dir: {folder} is not writable ({error.strerror}); "
-                "choose another with --data-dir, or give it to this user"
-            ) from error
-        try:
-            self._ledger = Ledger.open(
-                self.settings.ledger_url(), slot_ms=milliseconds(self.settings.ledger.slot)
-            )
-        except (LedgerError, ConfigError) as error:
-            raise StartError(str(error)) from error
-        self._check_clock(self._ledger.newest_ms() or 0)
-        self._lease = self._join(self._ledger)
+        settings = self.settings
+        self._lock = open_folder(settings)
+        self._ledger = open_ledger(settings)
+        check_clock(self._ledger, self._now_ms())
+        self._lease = join(settings, self._ledger)
         self._newest_run = newest_workload(self._ledger)
-        takeover_ms = milliseconds(self.settings.takeover_after)
+        takeover_ms = milliseconds(settings.takeover_after)
         self._intake = Intake(self._ledger, takeover_after_ms=takeover_ms)
-        try:
-            store = open_store(self.settings, self._ledger)
-        except (TelemetryError, ValueError) as error:
-            raise StartError(f"telemetry: {str(error).removeprefix('telemetry: ')}") from error
+        store = open_history(settings, self._ledger)
         if store is not None:
             self._recording = Recording(store, self._ledger, self._intake, self._troubles)
         self._targets.load()
-
-    def _join(self, ledger: Ledger) -> Lease:
-        """Take a share in a ledger that others may use too."""
-        name = f"{socket.gethostname()}:{self.settings.data_dir.absolute()}"
-        lease = Lease(ledger, name, ttl_s=self.settings.ledger.lease.total_seconds())
-        try:
-            lease.join(alone=self.settings.telemetry.url is None)
-            lease.renew()
-        except LedgerError as error:
-            raise StartError(str(error)) from error
-        return lease
-
-    def _check_clock(self, newest_ms: int) -> None:
-        """Refuse a clock that cannot be right: nodes with a wrong one are dated by ours."""
-        now_ms = self._now_ms()
-        if now_ms < newest_ms - DAY_MS:
-            raise StartError(
-                f"clock: this machine says {rfc3339(now_ms)}, but the ledger holds windows of "
-                f"{rfc3339(newest_ms)}; set the clock first"
-            )
 
     async def _listen(self) -> None:
         settings, ledger = self.settings, self.ledger

@@ -28,7 +28,7 @@ class Aggregator:
 
     def run(self) -> int:
         """Serve until SIGINT or SIGTERM."""
-        from wattkeeper.aggregator.runtime import StartError
+        from wattkeeper.aggregator.opening import StartError
 
         logging.basicConfig(
             level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr

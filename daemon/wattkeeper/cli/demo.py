@@ -55,7 +55,7 @@ class Demo(Command):
 
     def run(self) -> int:
         """Run the fleet, then compare."""
-        from wattkeeper.aggregator.runtime import StartError
+        from wattkeeper.aggregator.opening import StartError
         from wattkeeper.simulation.demonstration import Demonstration
 
         logging.basicConfig(level=logging.ERROR)

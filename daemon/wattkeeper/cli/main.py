@@ -50,7 +50,7 @@ COMMANDS: dict[str, Entry] = {
     "config": Entry(SETUP, "config", "Config", "check the configuration, or show where it is from"),
 }
 
-_OF_AGGREGATOR = {"sqlalchemy", "alembic"}
+_OF_AGGREGATOR = {"alembic", "cramjam", "duckdb", "pyarrow", "sqlalchemy"}
 
 EXAMPLES = """\
 Examples:
@@ -126,10 +126,11 @@ def _run(name: str, args: Sequence[str]) -> int:
         print(f"wattkeeper {name}: {error}", file=sys.stderr)
         return error.code
     except ModuleNotFoundError as error:
-        if error.name not in _OF_AGGREGATOR:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in _OF_AGGREGATOR:
             raise
         advice = "it is part of the aggregator: pip install 'wattkeeper[aggregator]'"
-        print(f"wattkeeper {name}: {error.name} is not installed; {advice}", file=sys.stderr)
+        print(f"wattkeeper {name}: {missing} is not installed; {advice}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         # The reader (`head`) has seen enough; keep the interpreter from saying so at exit.

@@ -43,7 +43,7 @@ class Up(Command):
     def run(self) -> int:
         """Serve until SIGINT or SIGTERM."""
         from wattkeeper.agent.service import run_until_signal
-        from wattkeeper.aggregator.runtime import StartError
+        from wattkeeper.aggregator.opening import StartError
 
         agent, aggregator = self._settings()
         if not asyncio.run(_has_meter(agent)):

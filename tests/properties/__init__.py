@@ -1,0 +1,1 @@
+"""Properties of the whole chain, from marks and sightings to the settled books."""

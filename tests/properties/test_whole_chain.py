@@ -1,0 +1,140 @@
+"""From marks and sightings to the settled books: whatever comes when, nobody pays for another."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.properties.accounts import Payer, charges, everything, posted, settlements
+from tests.properties.centre import granted
+from tests.properties.fakes import ZERO_MS
+from tests.properties.ownership import Ownership
+from tests.properties.stories import GPUS, Job, Told, stories
+from tests.properties.world import CENTRE_TURNS, NODE_TURNS, Play, World, played
+from wattkeeper.holders.paths import SLURM
+from wattkeeper.ledger.queries.balance import balance
+from wattkeeper.ledger.store import Ledger
+from wattkeeper.model.window import Split
+
+BOOKS, OTHER_BOOKS = Ledger.open("sqlite://"), Ledger.open("sqlite://")
+ROUNDING_UJ = 20
+"""One for each piece of an interval."""
+TICK_MS = 10
+"""A process tells its start to the clock tick."""
+
+PLAYS = st.builds(
+    Play,
+    stories(),
+    st.lists(st.sampled_from(NODE_TURNS), min_size=1, max_size=30),
+    st.lists(st.sampled_from(CENTRE_TURNS), min_size=1, max_size=30),
+    st.lists(st.integers(20, 600), min_size=1, max_size=20),
+)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(PLAYS)
+def test_nobody_pays_for_another_and_the_accounts_sum_to_the_meter(play: Play) -> None:
+    """Marks, cgroups, environments, pods, processes, samples, restarts, deliveries, answers."""
+    world = asyncio.run(played(play, BOOKS))
+    check_sums(world, BOOKS)
+    check_owners(world)
+    check_grants(world)
+    check_names(world)
+    check_rhythm(world)
+
+
+def test_a_story_with_known_figures() -> None:
+    """A job between its marks, and one of which only the scheduler knows: each has its joules."""
+    marked = Job(
+        SLURM, "101", (0,), 3_500, 20_500, start=Told(3_100, 3_100), end=Told(21_300, 21_300)
+    )
+    idle = Job(SLURM, "102", (1,), 5_000, 17_000)
+    world = asyncio.run(played(Play([marked, idle], centre=["round"]), BOOKS))
+    for check in (check_owners, check_grants, check_names, check_rhythm):
+        check(world)
+    sums: Counter[tuple[object, ...]] = Counter()
+    for (_, meter, payer, _, split, _), (uj, *_) in everything(BOOKS).items():
+        if isinstance(payer, tuple) and meter in GPUS:
+            sums[payer[0], meter, split] += uj
+    # 100 W, between 3.1 and 21.3 s by marks, from 5 to 17 s by the scheduler's clock.
+    assert sums == {
+        ("101", GPUS[0], Split.EXCLUSIVE): 1_820_000_000,
+        ("101", GPUS[0], Split.SETTLED): 20_000_000 + 60_000_000,
+        ("102", GPUS[1], Split.SETTLED): 1_200_000_000,
+    }
+
+
+def check_sums(world: World, ledger: Ledger) -> None:
+    """Assert that the accounts sum to what each counter has advanced while it was read."""
+    answer = balance(ledger)
+    assert answer.problems == []
+    assert answer.residual_uj == 0
+    assert {row.meter: row.measured_uj for row in answer.meters} == world.node.metered_uj
+
+
+def check_owners(world: World) -> None:
+    """Assert that each is charged within its ownership, and what is its own where that is sure."""
+    own = Ownership(world)
+    sums: Counter[tuple[Payer, str]] = Counter()
+    by_job: Counter[tuple[int, str]] = Counter()
+    for charge in charges(world.centre.delivered()):
+        sums[charge.payer, charge.meter] += charge.uj
+        if isinstance(charge.payer, int):
+            continue
+        number = whose(world.jobs, *charge.payer)
+        by_job[number, charge.meter] += charge.uj
+        span = own.of(world.jobs[number], charge.meter)
+        if span is None:
+            assert charge.uj == 0, charge
+            continue
+        # Shares tell times by whole intervals between two readings.
+        assert own.read_before(span[0], charge.meter) <= charge.begin, (charge, span)
+        assert charge.end <= own.read(span[1], charge.meter), (charge, span)
+    assert posted(world.centre.ledger) == {key: uj for key, uj in sums.items() if uj}
+    for number, job in enumerate(world.jobs):
+        for meter in world.node.reads:
+            charged_uj, span = by_job[number, meter], own.of(job, meter)
+            most_uj = own.drawn_uj(meter, *span) if span else 0
+            assert charged_uj <= most_uj + ROUNDING_UJ, (job, meter, span)
+            owed_uj = own.owed_uj(job, meter)
+            assert owed_uj is None or charged_uj >= owed_uj - ROUNDING_UJ, (job, meter)
+
+
+def check_grants(world: World) -> None:
+    """Assert that what was settled lies within its grant, and names its run."""
+    for row in settlements(world.centre.ledger):
+        [job] = [
+            job for job in world.jobs if (job.raw_id, str(job.restarts)) == (row.raw_id, row.run)
+        ]
+        start_ms, end_ms = granted(job)
+        both_ms = max(0, min(end_ms, row.to_ms) - max(start_ms, row.from_ms))
+        most_uj = -(-row.idle_uj * both_ms // (row.to_ms - row.from_ms))
+        assert job.named, row
+        assert row.name in job.meters, row
+        assert 0 <= row.ms <= both_ms + 1, (row, start_ms, end_ms)
+        assert 0 <= row.uj <= most_uj + 1, (row, start_ms, end_ms)
+
+
+def check_rhythm(world: World) -> None:
+    """Assert that the same records and answers give the same books when they come at once."""
+    other = world.centre.told_at_once(OTHER_BOOKS)
+    check_sums(world, other.ledger)
+    assert everything(other.ledger) == everything(world.centre.ledger)
+
+
+def check_names(world: World) -> None:
+    """Assert that what nodes booked is named by the run that it was booked to."""
+    for _, _, payer, _, split, _ in everything(world.centre.ledger):
+        if split != Split.SETTLED and isinstance(payer, tuple):
+            raw_id, born_ms, run_of, run, *_ = payer
+            job = world.jobs[whose(world.jobs, raw_id, born_ms)]
+            if job.named and job.manager == SLURM:
+                assert (run_of, run) == (job.raw_id, str(job.restarts)), payer
+
+
+def whose(jobs: Sequence[Job], raw_id: str, born_ms: int) -> int:
+    """Return the number of the job that a holder is: the last one that had begun by its birth."""
+    born = born_ms - ZERO_MS + TICK_MS
+    return max(n for n, job in enumerate(jobs) if job.raw_id == raw_id and job.begins <= born)

@@ -1,5 +1,6 @@
 """Starts the real programs on free ports and asks them questions."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+
+import duckdb
 
 ROOT = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
@@ -67,6 +70,15 @@ class Program:
         """End it in the middle of whatever it does."""
         self.process.kill()
         self.process.wait()
+
+
+def history(folder: Path) -> list[tuple[str, int, int]]:
+    """Return meter, start and energy of every new row of a history that nobody has open."""
+    path = folder / "telemetry/telemetry.duckdb"
+    with contextlib.closing(duckdb.connect(path, read_only=True)) as connection:
+        return connection.execute(
+            "SELECT meter, start_ms, energy_uj FROM hot JOIN place USING (place)"
+        ).fetchall()
 
 
 class Site:
@@ -177,6 +189,15 @@ class Site:
             return done >= 2 * len(uuids)
 
         until("first windows in the journal", journaled)
+
+    def await_records(self, more: int) -> None:
+        """Wait until the aggregator has taken so many more records of the agent."""
+
+        def taken() -> float:
+            return (self.samples() or {}).get('wattkeeper_delivered_records_total{node="n1"}', 0)
+
+        wanted = taken() + more
+        until("more records are taken", lambda: taken() >= wanted)
 
     def close(self) -> None:
         """End whatever still runs."""

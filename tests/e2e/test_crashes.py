@@ -2,11 +2,12 @@
 
 import json
 import random
+from collections import Counter
 
 import pytest
 
 from tests.e2e.hardware import Crank
-from tests.e2e.programs import Program, Site, until
+from tests.e2e.programs import Program, Site, history, until
 from tests.fake_nvml.library import FakeNvml
 
 pytestmark = pytest.mark.compiler
@@ -17,7 +18,7 @@ KILLS = 4
 def test_kill_9_of_both_programs_loses_nothing(
     site: Site, crank: Crank, fake: FakeNvml, uuids: list[str]
 ) -> None:
-    """Agent and aggregator die at random moments while jobs come and go; the books are exact."""
+    """Agent and aggregator die at random while jobs come and go; books and history are exact."""
     chance = random.Random(20_261_123)
     programs = {"aggregator": site.aggregator(), "agent": site.agent()}
     site.await_first_window(uuids)
@@ -26,7 +27,7 @@ def test_kill_9_of_both_programs_loses_nothing(
         job = str(100 + round_)
         site.mark("start", job, f"{round_ % 4},{(round_ + 1) % 4}")
         # Some deliveries must have come through, then a random part of the next ones.
-        _await_records(site, chance.randrange(1, 12))
+        site.await_records(chance.randrange(1, 12))
         _kill_and_start_again(site, programs, chance)
         site.mark("end", job, f"{round_ % 4},{(round_ + 1) % 4}")
     crank.finish()
@@ -42,6 +43,13 @@ def test_kill_9_of_both_programs_loses_nothing(
     jobs = [site.cli("job", str(100 + i), "--url", site.aggregator_url) for i in range(KILLS)]
     assert [job.returncode for job in jobs] == [0] * KILLS
     assert site.cli("balance", "--url", site.aggregator_url).returncode == 0
+    assert programs["aggregator"].stop() == 0
+    rows = history(site.aggregator_dir)
+    assert len({(meter, start_ms) for meter, start_ms, _ in rows}) == len(rows)
+    kept = Counter[str]()
+    for meter, _, uj in rows:
+        kept[meter] += uj
+    assert truth == kept
 
 
 def _kill_and_start_again(site: Site, programs: dict[str, Program], chance: random.Random) -> None:
@@ -51,18 +59,6 @@ def _kill_and_start_again(site: Site, programs: dict[str, Program], chance: rand
         if programs[name].process.poll() is not None:
             programs[name] = start()
     until("both answer again", lambda: site.samples() and site.ask("/v1/fleet"))
-
-
-def _await_records(site: Site, more: int) -> None:
-    before = _taken(site)
-    until("more records are taken", lambda: _taken(site) >= before + more)
-
-
-def _taken(site: Site) -> float:
-    for series, value in (site.samples() or {}).items():
-        if series.startswith("wattkeeper_delivered_records_total"):
-            return value
-    return 0
 
 
 def _exposed(site: Site, uuids: list[str]) -> dict[str, int | None]:

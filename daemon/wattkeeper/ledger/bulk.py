@@ -117,14 +117,18 @@ def execute(
     connection: sa.Connection, statement: "UpdateBase", names: Sequence[str], rows: Iterable[Row]
 ) -> None:
     """Run a statement once per row; `names` are its parameters in the order of a row's values."""
+    source = iter(rows)
+    chunk = list(islice(source, CHUNK))
+    if not chunk:
+        return  # most statements of a commit have nothing to do, and compiling them is its cost
     compiled = statement.compile(dialect=connection.dialect)
     sql = str(compiled)
-    source = iter(rows)
-    while chunk := list(islice(source, CHUNK)):
+    while chunk:
         if compiled.positiontup is None:
             connection.exec_driver_sql(sql, [dict(zip(names, row, strict=True)) for row in chunk])
-            continue
-        order = [names.index(name) for name in compiled.positiontup]
-        if order != list(range(len(names))):
-            chunk = [tuple(row[i] for i in order) for row in chunk]
-        connection.exec_driver_sql(sql, chunk)
+        else:
+            order = [names.index(name) for name in compiled.positiontup]
+            if order != list(range(len(names))):
+                chunk = [tuple(row[i] for i in order) for row in chunk]
+            connection.exec_driver_sql(sql, chunk)
+        chunk = list(islice(source, CHUNK))

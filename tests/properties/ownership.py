@@ -96,8 +96,8 @@ class Ownership:
         begin = job.start.at if job.shown is None else job.begins
         if job.end is not None:
             return begin, self._known(job.end.at, job.end.found)
-        if not any(job.born <= scan < job.died for scan in self._node.scans):
-            return begin, EVER  # there is no cgroup whose end would end it
+        if not self._lived(job, job.start.found):
+            return begin, EVER  # no cgroup is known whose end would end it
         gone = self._gone(job)
         for heir in self._later(job):
             if heir.born >= self.look(gone + GRACE_MS):
@@ -111,6 +111,15 @@ class Ownership:
             if first < len(looks) and looks[first] <= self.look(gone + GRACE_MS):
                 gone = max(gone, looks[first])
         return begin, self.look(max(gone + GRACE_MS, job.start.found))
+
+    def _lived(self, job: Job, marked: int) -> bool:
+        """Tell whether an agent that knows the mark has seen the cgroup, or seen it go."""
+        looks, seen = self._node.looks, [s for s in self._node.scans if job.born <= s < job.died]
+        if any(scan >= self.look(marked) for scan in seen):
+            return True
+        begun = [looks[first] for first in self._node.starts if first < len(looks)]
+        until = max(self.look(marked), self._gone(job))
+        return bool(seen) and not any(seen[-1] < at <= until for at in begun)
 
     def _gone(self, job: Job) -> int:
         """Return when it is noticed that a cgroup has gone."""
@@ -134,7 +143,7 @@ class Ownership:
             return
         until = self._marked(job)[1] if job.end is None else self.look(job.end.found)
         for heir in self._later(job):
-            if heir.born < until:
+            if heir.born <= until:
                 yield heir
             if heir.start is not None:
                 return

@@ -109,6 +109,8 @@ class Job:
 
 _GIVEN = [(0,), (1,), (0, 1), (2,), (3,), (4,), (3, 4)]
 _STEP = st.integers(1, 3_000)
+_REQUEUED = 2_000
+"""So long at least it takes Slurm to start a job again: clocks may differ by as much."""
 _LATE = st.one_of(st.just(0), st.just(0), st.integers(1, 6_000))
 
 
@@ -117,14 +119,14 @@ def stories(draw: st.DrawFn) -> list[Job]:
     """Draw jobs. What one has alone was free before; some are runs of a job that was requeued."""
     jobs: list[Job] = []
     free = [0] * len(DEVICES)
-    for number in range(draw(st.integers(1, 5))):
+    for number in range(draw(st.integers(2, 6))):
         devices = draw(st.sampled_from(_GIVEN))
-        begins = max(draw(st.integers(0, 4_000)), *(free[index] for index in devices))
+        begins = max(draw(st.integers(0, 8_000)), *(free[index] for index in devices))
         begins += draw(_STEP)
         if draw(st.integers(0, 3)):
             first = draw(st.sampled_from([None, *jobs]))
             runs = [job for job in jobs if first and job.raw_id == first.raw_id]
-            if any(run.manager != SLURM or run.over >= begins for run in runs):
+            if any(run.manager != SLURM or run.over + _REQUEUED >= begins for run in runs):
                 runs = []
             raw_id = runs[0].raw_id if runs else str(number + 101)
             job = draw(_slurm(raw_id, len(runs), devices, begins))

@@ -2,10 +2,11 @@
 
 import sys
 
-from benchmarks import agent_cost, intake, scrape, squeue
+from benchmarks import agent_cost, history, intake, scrape, squeue
 
 BENCHMARKS = {
     "agent": agent_cost.main,
+    "history": history.main,
     "intake": intake.main,
     "scrape": scrape.main,
     "squeue": squeue.main,

@@ -48,11 +48,11 @@ class Ownership:
         in_time = self.look(job.start.found) == self.look(begin)
         if not in_time or self.look(job.end.found) != self.look(end):
             return None
-        others = (job for job in self._jobs if meter in job.meters)
+        others = (other for other in self._jobs if meter in other.meters and other is not job)
         breaks = [
             *((looks[first - 1] - WINDOW_MS, self.look(looks[first - 1] + 1)) for first in starts),
             *((at, self.read(at + 1, meter)) for at in self._node.reloads),
-            *(self.of(other, meter) or (EVER, EVER) for other in others if other is not job),
+            *(self.of(other, meter) or (EVER, EVER) for other in others),
         ]
         if any(broken <= end and begin <= mended for broken, mended in breaks):
             return None

@@ -121,7 +121,7 @@ def stories(draw: st.DrawFn) -> list[Job]:
     free = [0] * len(DEVICES)
     for number in range(draw(st.integers(2, 6))):
         devices = draw(st.sampled_from(_GIVEN))
-        begins = max(draw(st.integers(0, 8_000)), *(free[index] for index in devices))
+        begins = max(draw(st.integers(0, 4_000)), *(free[index] for index in devices))
         begins += draw(_STEP)
         if draw(st.integers(0, 3)):
             first = draw(st.sampled_from([None, *jobs]))
@@ -151,8 +151,8 @@ def _slurm(
         SLURM, raw_id, devices, born, died, restarts,
         start=draw(_told(start)), end=draw(_told(end)),
         shown=shown if draw(st.booleans()) else None,
-        works=(works, rests) if draw(st.booleans()) else None,
-        strays=draw(st.sampled_from([None, None, 0, 1])),
+        works=(works, rests) if draw(st.integers(0, 3)) else None,
+        strays=draw(st.sampled_from([None, 0, 1])),
         seen=draw(st.booleans()), named=draw(st.booleans()),
     )  # fmt: skip
 

@@ -3,6 +3,8 @@
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 from tests.ledger.settling import settle_all
@@ -55,18 +57,20 @@ class World:
             for number, job in enumerate(self.jobs)
             for at, kind in job.happenings()
         )
-        for at, kind, number in happenings:
+        for at, together in groupby(happenings, key=itemgetter(0)):
             await self._until(at)
-            self.node.do(kind, self.jobs[number], number)
-            if self.jobs[number].seen:
+            seen = False
+            for _, kind, number in together:
+                self.node.do(kind, self.jobs[number], number)
+                seen |= self.jobs[number].seen
+            if seen:
                 await self.node.look(checkpoint=True)
         await self._until(self.node.now_ms + GRACE_MS + 2 * STEP_MS)
         await self._end()
 
     async def _until(self, at_ms: int) -> None:
-        """Let time go by, with a sample at each line of the grid."""
-        node = self.node
-        while (line_ms := node.now_ms + STEP_MS - node.now_ms % STEP_MS) <= at_ms:
+        """Let time go by, with a sample at each line of the grid before `at_ms`."""
+        while (line_ms := (self._samples + 1) * STEP_MS) < at_ms:
             self._pass_time(line_ms)
             await self._node_turn(self._turn(self._play.node))
             await self._centre_turn(self._turn(self._play.centre))

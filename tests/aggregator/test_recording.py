@@ -18,7 +18,7 @@ from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.telemetry import recorder
-from wattkeeper.telemetry.base import Cursor
+from wattkeeper.telemetry.base import Cursor, Part
 
 
 @dataclass
@@ -125,7 +125,7 @@ def test_rows_say_who_and_where(centre: Centre) -> None:
     assert gpu.place == ("west", "node001", f"gpu/{UUID}", "gpu", UUID, "0", "", "nvml")
     assert (cpu.place.component, cpu.place.device) == ("cpu", "0/package")
     (part,) = gpu.parts
-    assert part == ("workload", "slurm", "123", START_MS, 0, STEP_MS, GPU_UJ, 0)
+    assert part == Part("workload", "slurm", "123", START_MS, 0, STEP_MS, GPU_UJ, 0)
     assert ["workload", "system", "idle"] == [part.account for part in cpu.parts]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.aggregator.feeding import CPU_UJ, GPU_UJ, START_MS
 from tests.aggregator.past import Past
@@ -216,8 +217,8 @@ def test_jobs_that_the_ledger_does_not_know_yet(fresh: Past) -> None:
     """Are called as their nodes call them; whose they are is not known."""
     known = [row for row in fresh.rows.rows if row.place.node == "node001"]
     for row in known:
-        part = row.parts[0]._replace(workload="999")
-        fresh.rows.rows.append(row._replace(place=row.place._replace(node="node9"), parts=[part]))
+        part = replace(row.parts[0], workload="999")
+        fresh.rows.rows.append(replace(row, place=row.place._replace(node="node9"), parts=[part]))
     by_job = told(fresh.get(PATH, metric="power", since="-30m", by="job,user"))
     assert by_job["999", "", "workload"] == 450.0
 

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.telemetry.reference import answer
 from wattkeeper.aggregator.telemetry_fold import PIECE, Fold
@@ -83,9 +84,9 @@ def renamed(rows: list[Row]) -> list[Row]:
         parts = []
         for part in row.parts:
             known = user(part.workload) if part.workload not in ("", "5") else ""
-            parts.append(part._replace(manager="", workload=known, birth_ms=0))
+            parts.append(replace(part, manager="", workload=known, birth_ms=0))
         rack = row.place._replace(model=RACKS[row.place.node])
-        changed.append(row._replace(place=rack, parts=parts))
+        changed.append(replace(row, place=rack, parts=parts))
     return changed
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.aggregator.feeding import CPU_UJ, GPU_UJ, START_MS, Feeder
 from tests.aggregator.past import Past
@@ -141,12 +142,13 @@ def test_a_short_job_of_long_ago(tmp_path: Path, length_ms: int) -> None:
         for row in past.rows.rows:
             by_meter.setdefault(row.place, []).append(row)
         past.rows.rows = [
-            rows[0]._replace(
+            replace(
+                rows[0],
                 end_ms=START_MS + length_ms,
                 covered_ms=120_000,
                 uj=sum(row.uj for row in rows),
                 parts=[
-                    part._replace(uj=part.uj * len(rows), to_ms=120_000) for part in rows[0].parts
+                    replace(part, uj=part.uj * len(rows), to_ms=120_000) for part in rows[0].parts
                 ],
             )
             for rows in by_meter.values()
@@ -211,8 +213,8 @@ def test_energy_of_a_trace_is_that_of_its_parts(
     rows = []
     for (uj, others_uj), row in zip(drawn, own, strict=False):
         mine, *others = row.parts
-        parts = [mine._replace(uj=uj), *(one._replace(uj=others_uj) for one in others)]
-        rows.append(row._replace(uj=sum(part.uj for part in parts), parts=parts))
+        parts = [replace(mine, uj=uj), *(replace(one, uj=others_uj) for one in others)]
+        rows.append(replace(row, uj=sum(part.uj for part in parts), parts=parts))
     store = type(remembered.rows)(rows)
     query = TraceQuery(cluster="west", id="123", step=step, by=by)
     answer = trace(Asking(store), remembered.ledger, query, remembered.clock[0])

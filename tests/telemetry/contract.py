@@ -1,14 +1,15 @@
 """What every store has to do. Each store's tests subclass `StoreContract` and open theirs."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import ClassVar
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.telemetry import reference
 from tests.telemetry.made import GRID_MS, HOLDERS, PLACES, questions, tidy_rows
 
@@ -42,7 +43,7 @@ def check_answer(rows: Sequence[Row], question: Question, got: Answer) -> None:
     Where several series have the same greatest value, any of them may be among the first.
     """
     told = f"{question} over {len(rows)} rows"
-    every = reference.answer(rows, replace(question, most_series=1 << 30))
+    every = reference.answer(rows, dataclasses.replace(question, most_series=1 << 30))
     expected = {tuple(one.labels.items()): one.values for one in every.series}
     assert (question.since_ms, question.step_ms) == (got.since_ms, got.step_ms), told
     count = min(len(every.series), question.most_series)
@@ -125,9 +126,9 @@ class StoreContract:
     def test_each_metric_in_each_aggregation(self) -> None:
         """Over meters in steps of six windows, by meter and account in steps of thirty."""
         rows = [self._row(cell) for cell in (0, 1, 2, 6, 29, 30)]
-        rows[1] = rows[1]._replace(stats=Stats(temperature_mc=Spread(1, 2, 3)))
-        rows[2] = rows[2]._replace(stats=None)
-        rows += [self._row(cell)._replace(place=PLACES[1], stats=None) for cell in (1, 7)]
+        rows[1] = replace(rows[1], stats=Stats(temperature_mc=Spread(1, 2, 3)))
+        rows[2] = replace(rows[2], stats=None)
+        rows += [replace(self._row(cell), place=PLACES[1], stats=None) for cell in (1, 7)]
         rows.sort(key=lambda row: row.end_ms)
         with self.empty_store() as store:
             store.write(rows, {})
@@ -135,7 +136,7 @@ class StoreContract:
                 for metric, aggregation in itertools.product(Metric, Aggregation):
                     for step_ms, by in ((60_000, ()), (300_000, ("meter", "account"))):
                         asked = self._question(metric, step_ms)
-                        asked = replace(asked, aggregation=aggregation, by=by)
+                        asked = dataclasses.replace(asked, aggregation=aggregation, by=by)
                         check_answer(rows, asked, store.ask(asked))
 
     def _question(self, metric: Metric, step_ms: int = 60_000) -> Question:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import duckdb
+from msgspec.structs import replace
 
 from wattkeeper.model.window import Spread, Stats
 from wattkeeper.telemetry.base import Part, Place, Row
@@ -29,7 +30,7 @@ def row(number: int, at_ms: int | None = None) -> Row:
     parts: Sequence[Part] = (job,)
     if number % 3 == 0:
         parts = (
-            job._replace(uj=600, to_ms=6000),
+            replace(job, uj=600, to_ms=6000),
             Part("idle", "", "", 0, 6000, 10_000, uj - 600, 0),
         )
     spread = Spread(number, number + 1, number + 2)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from wattkeeper.model.window import Spread, Stats
 from wattkeeper.telemetry.base import (
@@ -113,7 +114,7 @@ def wild_rows(draw: st.DrawFn, origin_ms: int, cells: Sequence[int]) -> list[Row
         end_ms = start_ms + min(length_ms, room_ms)
         row = draw(row_at(draw(st.sampled_from(PLACES)), start_ms, end_ms, tidy=False))
         nothing = draw(st.integers(0, 9)) == 0
-        rows.append(row._replace(covered_ms=0, uj=0, parts=()) if nothing else row)
+        rows.append(replace(row, covered_ms=0, uj=0, parts=()) if nothing else row)
     return rows
 
 

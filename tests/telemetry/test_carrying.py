@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
+from msgspec.structs import replace
 from tests.telemetry.engines import victoria_metrics
 from tests.telemetry.made import tidy_rows
 from tests.telemetry.memory_store import MemoryStore
@@ -37,7 +38,7 @@ def history(folder: Path, held: Sequence[Row]) -> Iterator[DuckStore]:
 
 def plain(found: Sequence[Row]) -> list[str]:
     """Return rows in one order, parts in another's."""
-    return sorted(str(row._replace(parts=sorted(row.parts))) for row in found)
+    return sorted(str(replace(row, parts=sorted(row.parts, key=str))) for row in found)
 
 
 class Interrupted(MemoryStore):

@@ -11,6 +11,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec.structs import replace
 from tests.telemetry.duck_fleet import PLACES, T0, held, row
 
 from wattkeeper.model.grid import DAY_MS
@@ -106,7 +107,7 @@ def test_a_damaged_file_is_not_merged(store: DuckStore, tmp_path: Path) -> None:
     """The attempt finds it out; late rows of its day stay beside it."""
     hurt = next((tmp_path / "s/parquet/5m").glob("2026-09-22-*.parquet"))
     overwrite(hurt)
-    late = [one._replace(start_ms=one.start_ms + 1, end_ms=one.end_ms + 1) for one in ROWS[:4]]
+    late = [replace(one, start_ms=one.start_ms + 1, end_ms=one.end_ms + 1) for one in ROWS[:4]]
     store.write(late, {})
     store.tend(NOW_MS + 3 * DAY_MS)
     assert f"telemetry/parquet/5m/{hurt.name}" == store.findings()[0].subject
@@ -262,7 +263,7 @@ def test_a_disk_that_becomes_read_only(small_disk: Path) -> None:
 def test_values_that_fit_no_column(tmp_path: Path) -> None:
     """A node that counts nonsense does not keep the others' rows out."""
     spread = Spread(1, 2, 1 << 40)
-    bad_stats = row(1)._replace(stats=Stats(power_mw=spread, memory_used_bytes=spread))
+    bad_stats = replace(row(1), stats=Stats(power_mw=spread, memory_used_bytes=spread))
     bad_row = Row(PLACES[0], T0, T0 + 1, 1, 1 << 70, "counter", False, (), None)
     store = DuckStore(tmp_path, DuckOptions(free_bytes=0))
     store.write([row(0), bad_stats, bad_row], {"j": Cursor(1, b"")})

@@ -7,6 +7,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.telemetry.engines import prometheus, victoria_metrics
 from tests.telemetry.made import HOLDERS, PLACES
 from tests.telemetry.remote_stores import ORIGIN_MS, remote_store, row
@@ -37,11 +38,11 @@ def test_every_query_has_an_answer(start: type, tmp_path: Path) -> None:
     assert len(_QUERIES) >= 5
     plain = row(0, PLACES[0])
     parts = (
-        plain.parts[0]._replace(workload="4711"),
-        plain.parts[0]._replace(account=HOLDERS[3][0], manager="", workload="", birth_ms=0),
+        replace(plain.parts[0], workload="4711"),
+        replace(plain.parts[0], account=HOLDERS[3][0], manager="", workload="", birth_ms=0),
     )
     with start(tmp_path) as engine, remote_store(engine.write_url, tmp_path) as store:
-        store.write([plain._replace(parts=parts, uj=2 * plain.uj)], {})
+        store.write([replace(plain, parts=parts, uj=2 * plain.uj)], {})
         engine.flush()
         for query in _QUERIES:
             form = {"query": query, "time": ORIGIN_MS // 1000 + 60, "nocache": 1}

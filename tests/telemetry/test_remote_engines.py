@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.telemetry.contract import check_answer, inherited
 from tests.telemetry.engines import Engine, prometheus, victoria_metrics
 from tests.telemetry.made import PLACES, questions, wild_rows
@@ -61,7 +62,7 @@ def test_refused_rows_are_kept_and_the_others_arrive(tmp_path: Path) -> None:
         remote_store(engine.write_url, tmp_path, batch_rows=16) as store,
     ):
         store.write([row(100)], {"j": Cursor(1, b"1")})
-        changed = row(100)._replace(uj=5, parts=(row(100).parts[0]._replace(uj=5, idle_uj=0),))
+        changed = replace(row(100), uj=5, parts=(replace(row(100).parts[0], uj=5, idle_uj=0),))
         good = [row(100), *rows(101, 102), *(row(cell, new) for cell in range(90, 103))]
         bad = [changed, row(99), *(row(cell, other) for cell in range(-800, -760))]
         assert not (tmp_path / "refused").exists()
@@ -194,10 +195,10 @@ def test_many_runs_in_several_queries(engine: Engine, tmp_path: Path) -> None:
         plain = row(cell, place)
         chosen = holders[cell::7] if place != PLACES[3] else holders[:1]
         parts = [
-            plain.parts[0]._replace(workload=job, birth_ms=birth, uj=1_000_000, idle_uj=3)
+            replace(plain.parts[0], workload=job, birth_ms=birth, uj=1_000_000, idle_uj=3)
             for _, job, birth in chosen
         ]
-        taken.append(plain._replace(parts=tuple(parts), uj=1_000_000 * len(parts)))
+        taken.append(replace(plain, parts=tuple(parts), uj=1_000_000 * len(parts)))
     with remote_store(engine.write_url, tmp_path) as store:
         store.write(taken, {})
         engine.flush()

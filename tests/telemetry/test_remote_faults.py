@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from tests.telemetry.fake_engine import FakeEngine, Say, fake_engine
 from tests.telemetry.remote_stores import remote_store, row, rows
 
@@ -147,7 +148,7 @@ def test_an_engine_that_refuses_without_end(
 
 def test_two_rows_of_one_instant(engine: FakeEngine, tmp_path: Path) -> None:
     """One is sent, the other kept; an engine would drop one without a word."""
-    other = row(0)._replace(uj=7, parts=(row(0).parts[0]._replace(uj=7, idle_uj=0),))
+    other = replace(row(0), uj=7, parts=(replace(row(0).parts[0], uj=7, idle_uj=0),))
     with remote_store(engine.write_url, tmp_path) as store:
         store.write([row(0), row(0), other], {})
         assert set(engine.taken.values()) == {1}

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from tests.telemetry.made import wild_rows
 from tests.telemetry.remote_stores import ORIGIN_MS, rows
 
@@ -93,9 +94,9 @@ def test_nonsense_of_a_node_is_no_reason_to_stop(tmp_path: Path) -> None:
     (good,) = rows(0)
     spread = Spread(1, 2, (1 << 64) - 1)
     store = RefusedRows(tmp_path, 1 << 30)
-    store.keep([RefusedRow(good._replace(uj=1 << 64), "old")])
+    store.keep([RefusedRow(replace(good, uj=1 << 64), "old")])
     assert (0, 1) == (store.kept().rows, store.dropped)
-    store.keep([RefusedRow(good._replace(stats=Stats(memory_used_bytes=spread)), "old")])
+    store.keep([RefusedRow(replace(good, stats=Stats(memory_used_bytes=spread)), "old")])
     (line,) = pq.read_table(next(tmp_path.glob("*.parquet"))).to_pylist()
     assert (good.uj, None) == (line["energy_uj"], line["memory_used_max_bytes"])
 

@@ -7,6 +7,7 @@ from operator import itemgetter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import astuple, replace
 from tests.telemetry.made import PLACES, row_at, wild_rows
 from tests.telemetry.remote_write import Sample, samples
 
@@ -41,8 +42,8 @@ def _expected(row: Row) -> list[tuple[dict[str, str], int, float]]:
     shares: Counter[tuple[str, str, str, int]] = Counter()
     idle: Counter[tuple[str, str, str, int]] = Counter()
     for part in row.parts:
-        shares[part[:4]] += part.uj
-        idle[part[:4]] += part.idle_uj
+        shares[astuple(part)[:4]] += part.uj
+        idle[astuple(part)[:4]] += part.idle_uj
     for name, of in (("share_joules", shares), ("share_idle_joules", idle)):
         for holder, uj in of.items():
             labels = dict(zip(("account", "manager", "workload", "birth_ms"), holder, strict=True))
@@ -107,7 +108,7 @@ def test_many_rows_make_one_series_each() -> None:
     """A backlog of one meter does not repeat its labels."""
     template = Row(PLACES[0], 0, 0, 10_000, 5, "counter", False, (), None)
     rows = [
-        template._replace(start_ms=at_ms, end_ms=at_ms + 10_000)
+        replace(template, start_ms=at_ms, end_ms=at_ms + 10_000)
         for at_ms in range(_ORIGIN_MS, _ORIGIN_MS + 3_600_000, 10_000)
     ]
     found = list(samples(encode(rows)))

@@ -26,7 +26,7 @@ class Policy(enum.IntEnum):
     HOLDERS = 1
 
 
-class EpochInfo(msgspec.Struct, frozen=True, array_like=True):
+class EpochInfo(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A stretch in which a counter is one unbroken count.
 
     `boot` is the kernel's boot id, `load` the driver-load id, `reset` counts what was seen to
@@ -38,7 +38,7 @@ class EpochInfo(msgspec.Struct, frozen=True, array_like=True):
     reset: int = 0
 
 
-class Share(msgspec.Struct, frozen=True, array_like=True):
+class Share(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The part of one holder (or `Account`) in a window.
 
     `from_ms`, `to_ms`: when it held the meter, in milliseconds from the window's start.
@@ -55,7 +55,7 @@ class Share(msgspec.Struct, frozen=True, array_like=True):
     idle_ms: int = 0
 
 
-class Spread(msgspec.Struct, frozen=True, array_like=True):
+class Spread(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Least, mean and greatest value in a window."""
 
     least: int
@@ -63,7 +63,7 @@ class Spread(msgspec.Struct, frozen=True, array_like=True):
     greatest: int
 
 
-class Stats(msgspec.Struct, frozen=True, array_like=True):
+class Stats(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What was seen in a window besides energy; None is not seen. New ones go to the end."""
 
     power_mw: Spread | None = None
@@ -74,7 +74,7 @@ class Stats(msgspec.Struct, frozen=True, array_like=True):
     throttled_ms: int | None = None
 
 
-class Window(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class Window(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
     """One meter over one interval, split over its holders.
 
     `meter`, `epoch` and the holders in `shares` are numbers of the journal's dictionary.
@@ -122,7 +122,7 @@ class Window(msgspec.Struct, frozen=True, array_like=True, tag=1):
         return None
 
 
-class Point(msgspec.Struct, frozen=True, array_like=True, tag=2):
+class Point(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=2):
     """The running count of one meter at one instant, written by the sampler, not the splitter.
 
     One at each slot line and at both ends of every unbroken stretch. Balance compares point with
@@ -136,7 +136,7 @@ class Point(msgspec.Struct, frozen=True, array_like=True, tag=2):
     value_uj: int
 
 
-class Unmeasured(msgspec.Struct, frozen=True, array_like=True, tag=3):
+class Unmeasured(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=3):
     """Time in which a meter's joules cannot be known: a new epoch began unseen."""
 
     meter: int
@@ -146,7 +146,7 @@ class Unmeasured(msgspec.Struct, frozen=True, array_like=True, tag=3):
     reason: str
 
 
-class ClockStep(msgspec.Struct, frozen=True, array_like=True, tag=4):
+class ClockStep(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=4):
     """The wall clock stepped by `by_ms` against boot time at `boot_ms`."""
 
     at_ms: int
@@ -154,7 +154,7 @@ class ClockStep(msgspec.Struct, frozen=True, array_like=True, tag=4):
     by_ms: int
 
 
-class Tombstone(msgspec.Struct, frozen=True, array_like=True, tag=5):
+class Tombstone(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=5):
     """What stands at the number of a record that had to be given up; its joules go to `gap`."""
 
     meter: int

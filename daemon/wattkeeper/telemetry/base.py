@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from wattkeeper.model.state import Finding
 from wattkeeper.model.window import Stats
 
@@ -31,7 +33,7 @@ class Place(NamedTuple):
     source: str
 
 
-class Part(NamedTuple):
+class Part(msgspec.Struct, frozen=True, gc=False):
     """The part of one holder, or account, in a row.
 
     `account` is `workload`, or one of the accounts that are nobody's (`idle`, `system`,
@@ -50,7 +52,7 @@ class Part(NamedTuple):
     idle_uj: int
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """One meter over one interval, which never crosses a line of five minutes.
 
     `start_ms`, `end_ms`: UTC; `covered_ms`: metered time; `uj`: exact energy, the sum of `parts`;

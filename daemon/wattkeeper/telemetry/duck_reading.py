@@ -78,8 +78,8 @@ def _row(found: Mapping[str, Any]) -> Row:
     if found["shares"] is not None:
         parts = [Part(*(one[name] for name, _ in PART)) for one in found["shares"]]
     elif found["account"] is not None:
-        whole = (0, end_ms - start_ms, found["energy_uj"], found["idle_uj"])
-        parts = [Part._make((*(found[name] for name in HOLDER), *whole))]
+        figures = (0, end_ms - start_ms, found["energy_uj"], found["idle_uj"])
+        parts = [Part(*(*(found[name] for name in HOLDER), *figures))]
     return Row(
         Place(*(found[name] for name in LABELS)),
         start_ms,

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-import msgspec
 import pyarrow as pa
+from msgspec.structs import asdict, astuple, replace
 
 from wattkeeper.model.window import Spread, Stats
 from wattkeeper.telemetry.base import Cursor, Part, Place, Row
@@ -25,25 +25,25 @@ _NO_SPREAD = Spread(*[None] * 3)  # type: ignore[arg-type]
 
 def rows_table(rows: Sequence[Row], numbers: Mapping[Place, int]) -> pa.Table:
     """Return rows as columns of the table `hot`, less `batch`. `numbers`: of all places."""
-    fields = list(zip(*rows, strict=True)) or [()] * len(Row._fields)
-    places, start, end, covered, uj, method, recovered, parts, stats = fields
-    greatest = [one[0] if len(one) == 1 else _greatest(one) for one in parts]
-    account, manager, workload, birth, *_ = list(zip(*greatest, strict=True)) or [()] * len(PART)
+    parts = [row.parts for row in rows]
+    greatest = [of[0] if len(of) == 1 else _greatest(of) for of in parts]
     columns = {
-        "place": [numbers[place] for place in places],
-        "start_ms": start,
-        "end_ms": end,
-        "covered_ms": covered,
-        "energy_uj": uj,
-        "idle_uj": [one[0][7] if len(one) == 1 else sum(p[7] for p in one) for one in parts],
-        "method": method,
-        "recovered": recovered,
-        "account": account,
-        "manager": manager,
-        "workload": workload,
-        "birth_ms": birth,
-        "shares": [None if _whole(*row) else row[0] for row in zip(parts, start, end, strict=True)],
-        **_stats_columns([one or _NO_STATS for one in stats]),
+        "place": [numbers[row.place] for row in rows],
+        "start_ms": [row.start_ms for row in rows],
+        "end_ms": [row.end_ms for row in rows],
+        "covered_ms": [row.covered_ms for row in rows],
+        "energy_uj": [row.uj for row in rows],
+        "idle_uj": [
+            of[0].idle_uj if len(of) == 1 else sum(part.idle_uj for part in of) for of in parts
+        ],
+        "method": [row.method for row in rows],
+        "recovered": [row.recovered for row in rows],
+        "account": [part.account for part in greatest],
+        "manager": [part.manager for part in greatest],
+        "workload": [part.workload for part in greatest],
+        "birth_ms": [part.birth_ms for part in greatest],
+        "shares": [None if _whole(row) else list(map(astuple, row.parts)) for row in rows],
+        **_stats_columns([row.stats or _NO_STATS for row in rows]),
     }
     return pa.table({name: pa.array(columns[name], kind) for name, kind in _TYPES.items()})
 
@@ -52,11 +52,12 @@ def _greatest(parts: Sequence[Part]) -> Part:
     return max(parts, key=lambda part: part.uj, default=_NOBODY)
 
 
-def _whole(parts: Sequence[Part], start_ms: int, end_ms: int) -> bool:
+def _whole(row: Row) -> bool:
     """Tell whether the holder's columns say all: there is none, or one from start to end."""
-    if len(parts) == 1:
-        return parts[0][4] == 0 and parts[0][5] == end_ms - start_ms
-    return not parts
+    if len(row.parts) == 1:
+        part = row.parts[0]
+        return part.from_ms == 0 and part.to_ms == row.end_ms - row.start_ms
+    return not row.parts
 
 
 def _stats_columns(stats: Sequence[Stats]) -> dict[str, Sequence[int | None]]:
@@ -88,7 +89,7 @@ def fitting(rows: Sequence[Row]) -> tuple[list[Row], int]:
         ]
         short = [row.covered_ms, *(ms for part in row.parts for ms in (part.from_ms, part.to_ms))]
         if max(map(abs, numbers)) < 1 << 63 and max(map(abs, short)) < 1 << 31:
-            kept.append(row._replace(stats=stats))
+            kept.append(replace(row, stats=stats))
         else:
             misfits += 1
     return kept, misfits
@@ -96,9 +97,9 @@ def fitting(rows: Sequence[Row]) -> tuple[list[Row], int]:
 
 def _fitting_stats(stats: Stats) -> Stats:
     good = {}
-    for name, value in msgspec.structs.asdict(stats).items():
+    for name, value in asdict(stats).items():
         bits = 63 if name == "memory_used_bytes" else 31
-        numbers = (value,) if isinstance(value, int) else msgspec.structs.astuple(value or _ZERO)
+        numbers = (value,) if isinstance(value, int) else astuple(value or _ZERO)
         good[name] = value if max(map(abs, numbers)) < 1 << bits else None
     return Stats(**good)
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from msgspec.structs import replace
+
 from wattkeeper.model import grid
 from wattkeeper.model.holder import FIRST_HOLDER, Account
 from wattkeeper.model.meter import MeterInfo, Method
@@ -95,7 +97,8 @@ def _cut(row: Row) -> Iterator[Row]:
     at_ms = row.start_ms
     for i, (_, ms) in enumerate(cells):
         parts = [
-            part._replace(
+            replace(
+                part,
                 from_ms=_clip(row.start_ms + part.from_ms - at_ms, ms),
                 to_ms=_clip(row.start_ms + part.to_ms - at_ms, ms),
                 uj=energies[j][i],
@@ -103,7 +106,8 @@ def _cut(row: Row) -> Iterator[Row]:
             )
             for j, part in enumerate(row.parts)
         ]
-        yield row._replace(
+        yield replace(
+            row,
             start_ms=at_ms,
             end_ms=at_ms + ms,
             covered_ms=covered[i],

@@ -164,7 +164,9 @@ def test_what_ended_long_ago() -> None:
     assert any(run.end_ms is None for run in runs)
 
 
-@pytest.mark.parametrize("version", ["23.02_v0.0.39", "23.11_v0.0.40", "24.05_v0.0.41"])
+@pytest.mark.parametrize(
+    "version", ["23.02_v0.0.39", "23.11_v0.0.40", "24.05_v0.0.41", "24.11_v0.0.42"]
+)
 def test_shapes_from_documentation(version: str) -> None:
     """Plain and wrapped numbers, states as a word and as a list, in every mixture."""
     found = {run.name: run for run in jobs(f"documented/{version}_jobs.json")}

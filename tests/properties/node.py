@@ -171,10 +171,14 @@ class Node:
             case "shown":
                 self._shown(job, number)
             case "works":
-                self._works(job, number)
-            case "rests":
+                strays = () if job.strays is None else (job.strays,)
+                self._run(2_000 + number, f"/{_cgroup(job)}", {*job.devices, *strays})
+            case "checks":
+                self._run(3_000 + number, "/system.slice/slurmd.service", {*job.devices})
+            case "rests" | "checked":
+                pid = number + (2_000 if kind == "rests" else 3_000)
                 for found in self.gpus.processes_on.values():
-                    found[:] = [process for process in found if process.pid != 2_000 + number]
+                    found[:] = [process for process in found if process.pid != pid]
 
     def _mark(self, kind: str, job: Job) -> None:
         told: Told | None = getattr(job, kind)
@@ -213,12 +217,10 @@ class Node:
         place = self._machine.cgroupfs / _cgroup(job) / "step_0"
         task(self._machine, place, 1_000 + number, self._started_s(), STEPD, **environ)
 
-    def _works(self, job: Job, number: int) -> None:
-        pid = 2_000 + number
-        self._machine.process(pid, self._started_s(), f"/{_cgroup(job)}")
-        strays = {job.strays} - {None, *job.devices}
-        for index in (*job.devices, *strays):
-            device = DEVICES[index or 0]
+    def _run(self, pid: int, cgroup: str, indices: set[int]) -> None:
+        """Let a process come to some devices."""
+        self._machine.process(pid, self._started_s(), cgroup)
+        for device in (DEVICES[index] for index in indices):
             part = device.uuid if device.uuid in SLICES else None
             found = self.gpus.processes_on.setdefault(device.meter, [])
             found.append(DeviceProcess(pid, 400_000, part))

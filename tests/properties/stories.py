@@ -56,7 +56,8 @@ class Job:
     `start`, `end`: its marks. `born`, `died`: its cgroup; `seen`: both are noticed at once, not
     only at the next look. `shown`: when the environment of a task tells its GPUs, or the kubelet
     does. `works`: from when to when a process of it is on each of its GPUs, and on the one that
-    it `strays` to. `named`: its scheduler speaks of it.
+    it `strays` to; `checks`: from when to when one of its prolog is, which is the machine's own.
+    `named`: its scheduler speaks of it.
     """
 
     manager: str
@@ -70,6 +71,7 @@ class Job:
     shown: int | None = None
     works: tuple[int, int] | None = None
     strays: int | None = None
+    checks: tuple[int, int] | None = None
     seen: bool = True
     named: bool = True
 
@@ -105,6 +107,9 @@ class Job:
         if self.works is not None:
             yield self.works[0], "works"
             yield self.works[1], "rests"
+        if self.checks is not None:
+            yield self.checks[0], "checks"
+            yield self.checks[1], "checked"
 
 
 _GIVEN = [(0,), (1,), (0, 1), (2,), (3,), (4,), (3, 4)]
@@ -142,7 +147,7 @@ def stories(draw: st.DrawFn) -> list[Job]:
 def _slurm(
     draw: st.DrawFn, raw_id: str, restarts: int, devices: tuple[int, ...], begins: int
 ) -> Job:
-    start, born, shown, works, rests, died, end = _times(draw, begins, 7)
+    check, start, born, shown, works, rests, died, end = _times(draw, begins, 8)
     if draw(st.booleans()):
         start, born = born, start
     if draw(st.booleans()):
@@ -153,6 +158,7 @@ def _slurm(
         shown=shown if draw(st.booleans()) else None,
         works=(works, rests) if draw(st.integers(0, 3)) else None,
         strays=draw(st.sampled_from([None, 0, 1])),
+        checks=(check, start) if draw(st.booleans()) else None,
         seen=draw(st.booleans()), named=draw(st.booleans()),
     )  # fmt: skip
 

@@ -17,6 +17,7 @@ from tests.properties.world import CENTRE_TURNS, NODE_TURNS, Play, World, played
 from wattkeeper.holders.paths import SLURM
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.store import Ledger
+from wattkeeper.model.holder import Account
 from wattkeeper.model.window import Split
 
 BOOKS, OTHER_BOOKS = Ledger.open("sqlite://"), Ledger.open("sqlite://")
@@ -92,22 +93,27 @@ def test_stories_that_once_went_wrong(play: Play) -> None:
 
 
 def test_a_story_with_known_figures() -> None:
-    """A job between its marks, and one of which only the scheduler knows: each has its joules."""
+    """A job between two marks, its prolog, one that only Slurm knows, one on another's GPU."""
     marked = Job(
-        SLURM, "101", (0,), 3_500, 20_500, start=Told(3_100, 3_100), end=Told(21_300, 21_300)
-    )
+        SLURM, "101", (0,), 3_500, 20_500, checks=(1_200, 3_100),
+        start=Told(3_100, 3_100), end=Told(21_300, 21_300),
+    )  # fmt: skip
     idle = Job(SLURM, "102", (1,), 5_000, 17_000)
-    world = asyncio.run(played(Play([marked, idle], centre=["round"]), BOOKS))
+    strays = Job(SLURM, "103", (2,), 6_200, 15_100, works=(8_100, 12_300), strays=0)
+    world = asyncio.run(played(Play([marked, idle, strays], centre=["round"]), BOOKS))
     check(world)
     sums: Counter[tuple[object, ...]] = Counter()
     for (_, meter, payer, _, split, _), (uj, *_) in everything(BOOKS).items():
-        if isinstance(payer, tuple) and meter in GPUS:
-            sums[payer[0], meter, split] += uj
-    # 100 W, between 3.1 and 21.3 s by marks, from 5 to 17 s by the scheduler's clock.
+        name = payer[0] if isinstance(payer, tuple) else payer
+        if meter in GPUS and name != Account.IDLE:
+            sums[name, meter, split] += uj
+    # 100 W: between two marks, by the scheduler's whole seconds, while a process is there.
     assert sums == {
+        (Account.SYSTEM, GPUS[0], Split.EXCLUSIVE): 190_000_000,
         ("101", GPUS[0], Split.EXCLUSIVE): 1_820_000_000,
-        ("101", GPUS[0], Split.SETTLED): 20_000_000 + 60_000_000,
+        ("101", GPUS[0], Split.SETTLED): 70_000_000,
         ("102", GPUS[1], Split.SETTLED): 1_200_000_000,
+        ("103", GPUS[2], Split.EXCLUSIVE): 420_000_000,
     }
 
 

@@ -114,7 +114,7 @@ def test(pytest_args: Sequence[str]) -> int:
         print("→", *check, flush=True)
         if run(str(BIN / check[0]), *check[1:]):
             return 1
-    return run(str(BIN / "pytest"), *(pytest_args or ("-n", "auto", "--dist", "loadgroup")))
+    return run(str(BIN / "pytest"), *(pytest_args or ("-n", "auto")))
 
 
 def run(*command: str) -> int:

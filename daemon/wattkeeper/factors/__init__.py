@@ -1,0 +1,1 @@
+"""What energy costs and emits: price, carbon intensity and PUE as series of factors."""

@@ -1,0 +1,1 @@
+"""Tests of what energy costs and emits."""

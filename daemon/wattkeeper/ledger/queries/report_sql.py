@@ -1,0 +1,149 @@
+"""The statements of a report: energy, and jobs, by a dimension."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from wattkeeper.ledger import schema
+from wattkeeper.ledger.queries.grain import Grain
+from wattkeeper.ledger.sums import parts
+from wattkeeper.model.grid import DAY_MS, ceil, floor
+from wattkeeper.model.holder import FIRST_HOLDER, Account
+from wattkeeper.model.meter import Component
+
+DIMENSIONS = (
+    "user", "account", "partition", "qos", "namespace", "owner", "name", "array", "node",
+    "cluster",
+)  # fmt: skip
+"""What a report can be grouped by, beside `label:KEY`."""
+OF_NODES = ("node", "cluster")
+"""Dimensions of nodes: what is nobody's belongs to their groups too."""
+FILTERS = ("cluster", "user", "account", "partition")
+"""What a report can be restricted to. All but `cluster` leave out what is nobody's."""
+
+_LABEL = "label:"
+_FIGURES = ("uj", "ms", "idle_uj", "idle_ms")
+
+
+def check_dimension(by: str) -> None:
+    """Check that a report can be grouped so.
+
+    Raises:
+        ValueError: `by` is none of DIMENSIONS, and no label.
+
+    """
+    if by not in DIMENSIONS and (not by.startswith(_LABEL) or by == _LABEL):
+        raise ValueError(f"by: {by[:80]!r} is none of {', '.join(DIMENSIONS)}, label:KEY")
+
+
+def source(since: int, until: int, grain: Grain | None) -> Any:
+    """Return holder, meter, axes and figures of the asked time as one subquery; `at`: of when.
+
+    Whole days come from the daily sums, all else from postings.
+    """
+    posting, rollup = schema.posting.c, schema.rollup.c
+    begin, end = ceil(since, DAY_MS), floor(until, DAY_MS)
+    slot_at: sa.ColumnElement[int] = sa.literal(since, sa.BigInteger)
+    day_at = slot_at
+    names = ("holder", "meter", "method", "split", *_FIGURES)
+    fine = [(since, begin), (end, until)] if begin < end else [(since, until)]
+    coarse: list[sa.ColumnElement[bool]] = [
+        rollup.day >= begin // DAY_MS,
+        rollup.day < end // DAY_MS,
+    ]
+    if grain is not None:
+        slot_at = posting.slot // grain.step_ms * grain.step_ms
+        day_at = rollup.day * DAY_MS
+        for from_ms, to_ms in grain.fine if begin < end else ():
+            if from_ms < end and to_ms > begin:
+                fine.append((max(from_ms, begin), min(to_ms, end)))
+                coarse.append(sa.or_(rollup.day < from_ms // DAY_MS, rollup.day >= to_ms // DAY_MS))
+    columns = sa.select(*(posting[name] for name in names), slot_at.label("at")).where(
+        sa.or_(*(sa.and_(posting.slot >= a, posting.slot < b) for a, b in fine))
+    )
+    if begin >= end:
+        return columns.subquery().c
+    days = sa.select(*(rollup[name] for name in names), day_at.label("at")).where(*coarse)
+    return sa.union_all(columns, days).subquery().c
+
+
+def energies(found: Any, by: str, only: Mapping[str, str]) -> "sa.Select[Any]":
+    """Return the statement that sums `source` by dimension, payer, component, axes and time."""
+    account = sa.case((found.holder < FIRST_HOLDER, found.holder), else_=FIRST_HOLDER)
+    # No label may be a column's name: SQL would group by the column, and idle with system.
+    keys = (
+        _key(by).label("called"),
+        account.label("booked_to"),
+        schema.meter.c.component,
+        found.method,
+        found.split,
+        found.at,
+    )
+    figures = (
+        *parts(found.uj),
+        sa.func.sum(found.ms).label("ms"),
+        *parts(found.idle_uj, "idle_uj"),
+        sa.func.sum(found.idle_ms).label("idle_ms"),
+    )
+    grouped = _joined(found, by, only, *keys, *figures)
+    return grouped.group_by("called", "booked_to", *keys[2:])
+
+
+def jobs(found: Any, by: str, only: Mapping[str, str]) -> "sa.Select[Any]":
+    """Return the statement that sums `source` by dimension and workload."""
+    workload = schema.workload.c
+    keys = (_key(by).label("called"), schema.holder.c.workload, workload.state)
+    held = _joined(found, by, only, *keys, *parts(found.uj)).where(found.holder >= FIRST_HOLDER)
+    return held.group_by("called", *keys[1:])
+
+
+def _key(by: str) -> "sa.ColumnElement[str]":
+    workload, identity, node = schema.workload.c, schema.identity.c, schema.node.c
+    if by in OF_NODES:
+        return sa.type_coerce(node.name if by == "node" else node.cluster, sa.Text)
+    if _label(by):
+        return sa.type_coerce(schema.label.c.value, sa.Text)
+    if by in ("user", "name"):
+        return sa.type_coerce(identity[by], sa.Text)
+    if by == "owner":
+        slash = sa.case((workload.owner_kind == "", ""), else_="/")
+        return sa.type_coerce(workload.owner_kind + slash + workload.owner_name, sa.Text)
+    return sa.type_coerce(workload[by], sa.Text)
+
+
+def _label(by: str) -> str:
+    """Return the key of the label that a dimension is, "" if it is none."""
+    return by if by == "qos" else by.removeprefix(_LABEL) if by.startswith(_LABEL) else ""
+
+
+def _only(only: Mapping[str, str]) -> "list[sa.ColumnElement[bool]]":
+    workload = schema.workload.c
+    columns: dict[str, sa.ColumnElement[str]] = {
+        "cluster": schema.node.c.cluster,
+        "user": schema.identity.c.user,
+        "account": workload.account,
+        "partition": workload.partition,
+    }
+    return [columns[name] == value for name, value in only.items()]
+
+
+def _joined(found: Any, by: str, only: Mapping[str, str], *columns: Any) -> "sa.Select[Any]":
+    holder, meter, label = schema.holder.c, schema.meter.c, schema.label.c
+    query = (
+        sa.select(*columns)
+        .join_from(schema.meter, sa.inspect(found.holder).table, meter.id == found.meter)
+        .join(schema.node, schema.node.c.id == meter.node)
+        .outerjoin(schema.holder, holder.id == found.holder)
+        .outerjoin(schema.workload, schema.workload.c.id == holder.workload)
+        .outerjoin(schema.identity, schema.identity.c.workload == holder.workload)
+        .where(
+            # Of a host only what no component meter sees: all else is booked there already.
+            sa.or_(meter.component != Component.HOST.value, found.holder == Account.OVERHEAD),
+            *_only(only),
+        )
+    )
+    if not _label(by):
+        return query
+    of_key = sa.and_(label.workload == holder.workload, label.key == _label(by))
+    return query.outerjoin(schema.label, of_key)

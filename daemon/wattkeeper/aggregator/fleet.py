@@ -15,6 +15,8 @@ from wattkeeper.values import milliseconds
 
 NodeState = Literal["live", "silent", "conflict", "absent", "off"]
 STATES: tuple[NodeState, ...] = ("live", "silent", "conflict", "absent", "off")
+UNMETERED: frozenset[NodeState] = frozenset({"silent", "conflict", "absent"})
+"""States of nodes that draw power of which nothing is known."""
 
 
 class Fleet:

@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from wattkeeper.aggregator.account_metrics import accounts, idle_gpus
 from wattkeeper.aggregator.cached import Cached
-from wattkeeper.aggregator.fleet import STATES
+from wattkeeper.aggregator.fleet import STATES, UNMETERED
 from wattkeeper.aggregator.history_metrics import history
 from wattkeeper.aggregator.job_metrics import jobs
 from wattkeeper.aggregator.label_values import AccountNames, cut
@@ -75,8 +75,15 @@ class Exporter(Collector):
             "A node and the groups it belongs to; always 1.",
             labels=("cluster", "node", *self._kinds),
         )
+        unmetered = GaugeMetricFamily(
+            "wattkeeper_node_unmetered",
+            "1 for each node that should be metered and is silent, absent or in conflict.",
+            labels=("cluster", "node", "state"),
+        )
         states = dict.fromkeys(STATES, 0)
         for node in snapshot.nodes:
+            if node.state in UNMETERED:
+                unmetered.add_metric([cut(node.cluster), cut(node.node), node.state], 1)
             groups = (cut(node.groups.get(kind, "")) for kind in self._kinds)
             info.add_metric([cut(node.cluster), cut(node.node), *groups], 1)
             states[node.state] += 1
@@ -87,7 +94,7 @@ class Exporter(Collector):
         )
         for state, count in states.items():
             counted.add_metric([state], count)
-        yield from (info, counted)
+        yield from (info, unmetered, counted)
 
 
 def _schedulers(snapshot: Snapshot) -> Iterator[Metric]:

@@ -53,6 +53,8 @@ class Chip:
         self.wave = Waveform(at_ms, Pattern((1, kind.idle_mw)))
         self.throttled = Waveform(at_ms, Pattern((1, 0)))
         """Its integral is the time spent throttled, in milliseconds."""
+        self.slowed = Waveform(at_ms, Pattern((1, 0)))
+        """The part of it for heat; the rest is for the power limit."""
         self._true_uj: dict[str, int] = {}
         self._idle_uj: dict[str, int] = {}
         self._settled_ms = at_ms
@@ -104,6 +106,7 @@ class Chip:
         settled = min(at_ms, self._settled_ms)
         self.wave.forget_before(settled)
         self.throttled.forget_before(settled)
+        self.slowed.forget_before(settled)
 
     def _settle(self, at_ms: int) -> None:
         """Book the true energy since the last change to those who ran."""
@@ -136,6 +139,7 @@ class Chip:
         self.memory_bytes = sum(demand.memory_bytes for demand in demands)
         self.wave.change(at_ms, drawn)
         self.throttled.change(at_ms, asked.map(lambda mw: int(mw > kind.limit_mw)))
+        self.slowed.change(at_ms, Pattern((1, 0)))
         self._since_ms, self._from_mc = at_ms, temperature
         self._steady_mc = self._steady(drawn.mean_mw)
         self._slow_ms = self._plan_slowdown(drawn)
@@ -151,6 +155,7 @@ class Chip:
         held_mw = (kind.slowdown_mc - self._ambient_mc) * 1000 // kind.rise_mc_per_w
         self.wave.change(slow_ms, drawn.map(lambda mw: max(kind.idle_mw, min(mw, held_mw))))
         self.throttled.change(slow_ms, Pattern((1, 1)))
+        self.slowed.change(slow_ms, Pattern((1, 1)))
         return slow_ms
 
     def _steady(self, mean_mw: int) -> int:

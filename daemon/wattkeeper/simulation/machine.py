@@ -26,12 +26,16 @@ GPU = ChipKind(idle_mw=72_000, peak_mw=720_000, limit_mw=700_000, rise_mc_per_w=
 PACKAGE = ChipKind(idle_mw=95_000, peak_mw=380_000, limit_mw=360_000, rise_mc_per_w=120)
 DRAM = ChipKind(idle_mw=14_000, peak_mw=60_000, limit_mw=60_000, rise_mc_per_w=200)
 GPU_MEMORY = 80 << 30
+_BUSY_KHZ, _REST_KHZ = 1_980_000, 345_000
 RAPL_WRAP_UJ = 65_532_610_987
 """A package that draws 180 W wraps every six minutes."""
 BASE_MW = 210_000
 """Fans, network and board of a host."""
 SUPPLY_LOSS = 20
 """Power supplies lose one part in twenty of what they deliver."""
+
+
+Shown = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
 
 
 @dataclass(slots=True)
@@ -44,6 +48,8 @@ class Device:
     since_ms: int
     answers: bool = True
     limit_mw: int | None = None
+    shown: Shown = ()
+    """Names and labels of the live values that it says beside its reading."""
 
     @property
     def name(self) -> str:
@@ -57,18 +63,32 @@ class Device:
         if self.limit_mw is None:
             return Reading(self.name, boot_ns, energy)
         taken = self.counter.updated_ms(at_ms)
-        busy = chip.utilization_ppm(taken)
+        busy, temperature_mc = chip.utilization_ppm(taken), chip.temperature_mc(taken)
+        clock_khz, throttled_ms = _BUSY_KHZ if busy else _REST_KHZ, chip.throttled.energy_uj(taken)
+        slowed_ms = chip.slowed.energy_uj(taken)
+        values = (
+            temperature_mc / 1000,
+            busy / 1e6,
+            clock_khz * 1000,
+            GPU_MEMORY,
+            slowed_ms / 1000,
+            (throttled_ms - slowed_ms) / 1000,
+        )
         return Reading(
             self.name,
             boot_ns,
             energy,
             power_mw=chip.wave.power_mw(taken),
             power_limit_mw=self.limit_mw,
-            temperature_mc=chip.temperature_mc(taken),
+            temperature_mc=temperature_mc,
             utilization_ppm=busy,
             memory_used_bytes=chip.memory_bytes,
-            clock_khz=1_980_000 if busy else 345_000,
-            throttled_ms=chip.throttled.energy_uj(taken),
+            clock_khz=clock_khz,
+            throttled_ms=throttled_ms,
+            gauges=tuple(
+                Gauge(name, labels, value)
+                for (name, labels), value in zip(self.shown, values, strict=True)
+            ),
         )
 
 
@@ -158,7 +178,9 @@ class Machine:
         info = MeterInfo(f"gpu/{ident}", Component.GPU, "simulated", labels)
         spec = MeterSpec(info, limit_mw=GPU.limit_mw, load=load)
         counter = Counter(chip.wave, kind, self._random.randrange(100))
-        return Device(spec, chip, counter, at_ms, limit_mw=GPU.limit_mw)
+        return Device(
+            spec, chip, counter, at_ms, limit_mw=GPU.limit_mw, shown=_shown(("uuid", ident))
+        )
 
     def _socket_domain(self, socket: int, domain: str, at_ms: int) -> Device:
         kind, component = (
@@ -173,6 +195,17 @@ class Machine:
 
     def _new_id(self) -> str:
         return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
+
+
+def _shown(gpu: tuple[str, str]) -> Shown:
+    return (
+        ("gpu_temperature_celsius", (gpu, ("sensor", "gpu"))),
+        ("gpu_utilization_ratio", (gpu, ("engine", "gpu"))),
+        ("gpu_clock_hertz", (gpu, ("clock", "sm"))),
+        ("gpu_memory_total_bytes", (gpu,)),
+        ("gpu_throttle_seconds_total", (gpu, ("reason", "sw_thermal"))),
+        ("gpu_throttle_seconds_total", (gpu, ("reason", "sw_power_cap"))),
+    )
 
 
 def _reloaded(spec: MeterSpec, load: str) -> MeterSpec:

@@ -170,8 +170,17 @@ class Source(Answer):
     detail: str
 
 
+class NodeGpus(Answer):
+    """The GPUs of a node together; null is what none of them tells."""
+
+    count: int
+    watts: float | None
+    hottest_celsius: float | None
+    mean_utilization: float | None
+
+
 class Node(Answer):
-    """A node as its last delivery left it.
+    """A node as its last delivery left it. `gpus`: null unless it is live.
 
     `absent`: its scheduler has it, and expects it to be there, but no agent ever delivered.
     `off`: the same, while it is powered down or yet to come. `scheduler_state` and
@@ -186,6 +195,7 @@ class Node(Answer):
     gpus_expected: int | None
     agent: str | None
     watts: float | None
+    gpus: NodeGpus | None
     meters: int
     pending_records: int | None
     clock_offset_seconds: float | None

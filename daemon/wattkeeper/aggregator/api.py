@@ -7,6 +7,7 @@ from pydantic import Field
 
 from wattkeeper import __version__
 from wattkeeper.aggregator import answers, job_ids, times, views
+from wattkeeper.aggregator.devices import Devices, DevicesQuery
 from wattkeeper.aggregator.endpoint import Endpoint, Query
 from wattkeeper.aggregator.fleet import Fleet
 from wattkeeper.aggregator.groups import is_group, kind_of
@@ -101,6 +102,13 @@ class Api:
         return (
             Endpoint("/v1/fleet", "The fleet now", Nothing, answers.Fleet, self._get_fleet),
             Endpoint("/v1/nodes", "Every node", Nothing, answers.Nodes, self._get_nodes),
+            Endpoint(
+                "/v1/devices",
+                "Every device now, and who has it",
+                DevicesQuery,
+                Devices,
+                self._fleet.devices,
+            ),
             Endpoint("/v1/jobs", "Jobs, newest first", JobsQuery, answers.Jobs, self._get_jobs),
             Endpoint("/v1/jobs/{cluster}/{id}", "One job", JobQuery, answers.Job, self._get_job),
             Endpoint("/v1/report", "Energy by group", ReportQuery, answers.Report, self._report),

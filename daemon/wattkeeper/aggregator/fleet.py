@@ -5,6 +5,7 @@ from typing import Literal
 
 from wattkeeper.aggregator import answers
 from wattkeeper.aggregator.config import AggregatorSettings
+from wattkeeper.aggregator.devices import Devices, DevicesQuery, devices, gpus_of
 from wattkeeper.aggregator.groups import labels_by_node
 from wattkeeper.aggregator.live import Live, LiveNode
 from wattkeeper.aggregator.times import rfc3339
@@ -56,9 +57,7 @@ class Fleet:
             states[node.state] += 1
         watts: dict[str, float] = {}
         gpus = 0
-        for seen in self._live.view().values():
-            if now_ms - seen.seen_ms > self._silent_after_ms:
-                continue
+        for seen in self._heard(now_ms):
             gpus += sum(1 for meter in seen.meters if meter.component == Component.GPU)
             for component, power in seen.watts_by_component.items():
                 watts[component] = watts.get(component, 0.0) + power
@@ -70,6 +69,17 @@ class Fleet:
             gpus=gpus,
             allocated_idle_gpus=self.allocated_idle_gpus(),
         )
+
+    def devices(self, query: DevicesQuery) -> Devices:
+        """Return the devices of the nodes that are live."""
+        now_ms = self._now_ms()
+        found = devices(self._ledger, self._heard(now_ms), query)
+        return Devices(as_of=rfc3339(now_ms), devices=found)
+
+    def _heard(self, now_ms: int) -> list[LiveNode]:
+        """Return the nodes that are not silent."""
+        seen = self._live.view().values()
+        return [node for node in seen if now_ms - node.seen_ms <= self._silent_after_ms]
 
     def allocated_idle_gpus(self) -> dict[str, int]:
         """Return by account the GPUs that are allocated now and do nothing."""
@@ -101,6 +111,7 @@ class Fleet:
             gpus_expected=row.gpus_expected if row is not None else None,
             agent=(live.agent if live else row.agent if row else None) or None,
             watts=sum(watts.values()) if watts else None,
+            gpus=gpus_of(live.meters) if live is not None and state == "live" else None,
             meters=max(row.meters if row else 0, len(live.meters) if live else 0),
             pending_records=snapshot.pending if snapshot is not None else None,
             clock_offset_seconds=row.skew_ms / 1000 if row is not None and seen_ms else None,

@@ -28,13 +28,19 @@ class LiveMeter:
     component: str
     gpu: int | None
     power_mw: int | None
+    temperature_mc: int | None
     utilization_ppm: int | None
     holders: tuple[int, ...]
 
     @property
+    def workloads(self) -> tuple[int, ...]:
+        """The holders that are somebody's, not an account of ours."""
+        return tuple(holder for holder in self.holders if holder >= FIRST_HOLDER)
+
+    @property
     def held(self) -> bool:
         """True where the node sees a workload's holder."""
-        return any(holder >= FIRST_HOLDER for holder in self.holders)
+        return bool(self.workloads)
 
     @property
     def idle(self) -> bool:
@@ -119,18 +125,13 @@ class Live:
         """
         heard = [node for node in self.view().values() if node.seen_ms >= since_ms]
         idle = [(node, meter) for node in heard for meter in node.meters if meter.idle]
-        holders = (
-            (node.journal, holder)
-            for node, meter in idle
-            for holder in meter.holders
-            if holder >= FIRST_HOLDER
-        )
+        holders = ((node.journal, one) for node, meter in idle for one in meter.workloads)
         accounts = holder_accounts(self._ledger, holders)
         granted = granted_accounts(self._ledger) if idle else {}
         counts: dict[str, int] = {}
         for node, meter in idle:
             if meter.held:
-                pairs = ((node.journal, one) for one in meter.holders if one >= FIRST_HOLDER)
+                pairs = ((node.journal, one) for one in meter.workloads)
                 whose = {accounts.get(pair, ("", ""))[1] for pair in pairs}
             elif meter.gpu is not None:
                 whose = granted.get((node.cluster, node.node, meter.gpu), set())
@@ -166,7 +167,13 @@ class Live:
         names = self._meters.get(glimpse.journal, {})
         shown = glimpse.snapshot.meters if glimpse.snapshot is not None else ()
         meters = tuple(
-            LiveMeter(*names[live.meter], live.power_mw, live.utilization_ppm, live.holders)
+            LiveMeter(
+                *names[live.meter],
+                live.power_mw,
+                live.temperature_mc,
+                live.utilization_ppm,
+                live.holders,
+            )
             for live in shown
             if live.meter in names
         )

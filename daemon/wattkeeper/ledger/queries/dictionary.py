@@ -63,7 +63,7 @@ def holder_keys(
     holder = schema.holder.c
     query = sa.select(holder.id, holder.manager, holder.raw_id, holder.birth_ms)
     with ledger.reading() as connection:
-        ids = _holder_ids(connection, holders)
+        ids = holder_ids(connection, holders)
         return {
             ids[row.id]: (row.manager, row.raw_id, row.birth_ms)
             for some in _chunks(sorted(ids))
@@ -81,7 +81,7 @@ def holder_accounts(
     found: dict[tuple[str, int], tuple[str, str]] = {}
     holder, workload = schema.holder.c, schema.workload.c
     with ledger.reading() as connection:
-        ids = _holder_ids(connection, holders)
+        ids = holder_ids(connection, holders)
         query = sa.select(holder.id, workload.cluster, workload.account).join(
             schema.workload, workload.id == holder.workload
         )
@@ -107,7 +107,7 @@ def granted_accounts(ledger: Ledger) -> dict[tuple[str, str, int], set[str]]:
     return granted
 
 
-def _holder_ids(
+def holder_ids(
     connection: sa.Connection, holders: Iterable[tuple[str, int]]
 ) -> dict[int, tuple[str, int]]:
     """Return (journal, number) by the holder's id in the ledger."""

@@ -1,0 +1,62 @@
+"""Figures as people read them, in the unit that fits: what commands print and the page shows."""
+
+UNKNOWN = "-"
+_ENERGIES = ((3_600_000_000_000_000, "MWh"), (3_600_000_000_000, "kWh"), (3_600_000_000, "Wh"))
+
+
+def energy(uj: int | str | None) -> str:
+    """Return whole microjoules in the unit that fits: MWh, kWh, Wh or J."""
+    if uj is None:
+        return UNKNOWN
+    value = int(uj)
+    for size, unit in _ENERGIES:
+        if abs(value) >= size:
+            return f"{_digits(value / size)} {unit}"
+    return f"{_digits(value / 1_000_000)} J"
+
+
+def _digits(value: float) -> str:
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def watts(value: float | None) -> str:
+    """Return power as `312 W`, `12.5 kW` or `10.2 MW`."""
+    if value is None:
+        return UNKNOWN
+    if abs(value) >= 10_000_000:
+        return f"{_digits(value / 1_000_000)} MW"
+    if abs(value) >= 10_000:
+        return f"{_digits(value / 1000)} kW"
+    return f"{value:,.0f} W" if abs(value) >= 10 else f"{value:.1f} W"
+
+
+def celsius(value: float | None) -> str:
+    """Return a temperature as `71 °C`."""
+    return UNKNOWN if value is None else f"{value:.0f} °C"
+
+
+def span(seconds: float | None) -> str:
+    """Return a length of time as `h:mm:ss`."""
+    if seconds is None:
+        return UNKNOWN
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+def percent(ratio: float | None) -> str:
+    """Return a ratio as percent; never 100 % for what is not complete."""
+    if ratio is None:
+        return UNKNOWN
+    if 0.9995 <= ratio < 1:
+        return "99.9 %"
+    return f"{ratio * 100:.3g} %" if ratio < 1 else f"{ratio * 100:.0f} %"
+
+
+def instant(text: str | None) -> str:
+    """Return an RFC 3339 instant without its fraction: `2026-11-23 20:15:00Z`."""
+    if text is None:
+        return UNKNOWN
+    whole = text.partition(".")[0].removesuffix("Z")
+    return f"{whole.replace('T', ' ')}Z"

@@ -14,6 +14,7 @@ from tests.telemetry.memory_store import MemoryStore
 from tests.telemetry.remote_stores import ORIGIN_MS, remote_store, rows
 
 from wattkeeper.model.grid import DAY_MS
+from wattkeeper.model.window import Stats
 from wattkeeper.telemetry import carrying
 from wattkeeper.telemetry.base import Cursor, Row, TelemetryError
 from wattkeeper.telemetry.carrying import Carrier
@@ -37,8 +38,17 @@ def history(folder: Path, held: Sequence[Row]) -> Iterator[DuckStore]:
 
 
 def plain(found: Sequence[Row]) -> list[str]:
-    """Return rows in one order, parts in another's."""
-    return sorted(str(replace(row, parts=sorted(row.parts, key=str))) for row in found)
+    """Return rows in one order, parts in another's; statistics of nothing are none."""
+    return sorted(
+        str(
+            replace(
+                row,
+                parts=sorted(row.parts, key=str),
+                stats=None if row.stats == Stats() else row.stats,
+            )
+        )
+        for row in found
+    )
 
 
 class Interrupted(MemoryStore):

@@ -74,6 +74,9 @@ def question_sql(question: Question, reach: Reach) -> str:
     """
     if question.about_parts:
         found = _found_parts(question, found)
+    elif (question.metric, question.aggregation) == (Metric.ENERGY, Aggregation.SUM):
+        # A sum of sums needs none for each meter before.
+        found = "SELECT place, step, energy_uj::DOUBLE / 1e6 AS value FROM rows"
     by = "".join(f"{name}, " for name in question.by)
     places = "" if set(question.by).isdisjoint(METER_LABELS) else "JOIN place USING (place)"
     return f"""

@@ -429,3 +429,32 @@ recorded = Table(
     Column("hash", LargeBinary, nullable=False),
 )
 """How far journals are in an engine's history: aggregators that share the ledger share this too."""
+
+factor = Table(
+    "factor",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("unit", Text, primary_key=True),
+    _key("at_ms"),
+    _int("rate"),
+    _small_int("estimated"),
+    _text("source"),
+    _int("fetched_ms"),
+    sqlite_with_rowid=False,
+)
+"""What was fetched of a factor: `rate` in billionths of `unit`, in force from `at_ms` on."""
+
+statement = Table(
+    "statement",
+    metadata,
+    _key("number"),
+    _text("period"),
+    _int("since_ms"),
+    _int("until_ms"),
+    _int("closed_ms"),
+    _text("previous"),
+    Column("hash", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    sa.UniqueConstraint("period", name="uq_statement_period"),
+)
+"""A closed period. `body`: canonical JSON; `hash`: its SHA-256; `previous`: the last one's."""

@@ -1,0 +1,158 @@
+"""Reports: energy told apart in time, by job and by accuracy, and by a part of the fleet."""
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.ledger.books import SLOT, T0, Journal, Meter, holder
+
+from wattkeeper.ledger import schema
+from wattkeeper.ledger.intake import Intake
+from wattkeeper.ledger.queries.accuracy import grade, grade_of
+from wattkeeper.ledger.queries.balance import balance
+from wattkeeper.ledger.queries.grain import grain
+from wattkeeper.ledger.queries.report import report
+from wattkeeper.ledger.store import Ledger
+from wattkeeper.ledger.workloads import record_knowledge
+from wattkeeper.model.grid import DAY_MS, floor
+from wattkeeper.model.meter import Component
+from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
+
+SLOTS = 3 * 96
+LABELS = {"user": "ada", "account": "lab", "name": "sweep", "partition": "gpu"}
+LINES = st.lists(st.integers(-10, SLOTS + 10).map(lambda n: T0 + n * SLOT), max_size=12)
+SPANS = st.tuples(st.integers(0, SLOTS - 1), st.integers(1, SLOTS)).map(
+    lambda pair: (T0 + pair[0] * SLOT, T0 + min(SLOTS, pair[0] + pair[1]) * SLOT)
+)
+
+
+def fill(ledger: Ledger) -> Ledger:
+    """Book three days of two clusters: four jobs, of which three are one sweep."""
+    intake = Intake(ledger)
+    for number, cluster in enumerate(("west", "east")):
+        journal = Journal(f"journal-{cluster}", f"n{number}", cluster=cluster)
+        journal.holders = {
+            16: holder("7", T0, job_id="7_1", array="7", **LABELS),
+            17: holder("8", T0, job_id="7_2", array="7", **LABELS),
+            18: holder("9", T0, user="bob", account="ops", name="train"),
+        }
+        gpu = Meter(journal, 1, f"gpu/GPU-{cluster}")
+        cpu = Meter(journal, 2, "cpu/0/package", Component.CPU)
+        for meter in (gpu, cpu):
+            meter.point()
+            for slot in range(SLOTS):
+                split = 1 if meter is cpu else 3 if slot % 50 == 0 else 0
+                shares = ((16, slot + 1), (17 + slot % 2, 10**6 + slot), (1, 100), (2, slot % 7))
+                meter.window(*shares, ms=SLOT, split=split)
+        journal.deliver(intake, T0 + (SLOTS + 4) * SLOT)
+    intake.commit_sync()
+    return ledger
+
+
+@pytest.fixture(scope="module")
+def days() -> Iterator[Ledger]:
+    """Three days of books, to be read only."""
+    ledger = fill(Ledger.open("sqlite://"))
+    yield ledger
+    ledger.close()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    by=st.sampled_from(["account", "name", "node", "cluster", "label:x"]), lines=LINES, span=SPANS
+)
+def test_rows_add_up_to_the_balance_however_time_is_cut(
+    days: Ledger, by: str, lines: list[int], span: tuple[int, int]
+) -> None:
+    """All rows to what was counted, workloads to theirs; each cell between two lines to its own."""
+    found = report(days, by, *span, lines=lines)
+    answer = balance(days, *span)
+    assert answer.balanced
+    assert answer.total_uj == found.total_uj == sum(row.energy_uj for row in found.rows)
+    assert sum(meter.workload_uj for meter in answer.meters) == found.workload_uj
+    posted: Counter[int] = Counter()
+    inside = sorted({span[0], *(line for line in lines if span[0] < line < span[1])})
+    with days.reading() as connection:
+        posting = schema.posting.c
+        for slot, uj in connection.execute(sa.select(posting.slot, posting.uj)):
+            if span[0] <= slot < span[1]:
+                posted[bisect_right(inside, slot)] += uj
+    told: Counter[int] = Counter()
+    for row in found.rows:
+        assert row.energy_uj == sum(row.timed_uj.values()) == sum(row.by_grade_uj.values())
+        assert row.energy_uj == sum(row.by_source_uj.values()) == sum(row.by_split_uj.values())
+        for at_ms, uj in row.timed_uj.items():
+            told[max(1, bisect_right(inside, at_ms))] += uj
+    assert posted == told
+
+
+@given(LINES, SPANS)
+def test_a_grain_is_no_finer_than_it_must_be(lines: list[int], span: tuple[int, int]) -> None:
+    """No cell lies on both sides of a line; a day without a line is told as a day."""
+    found = grain(lines, *span)
+    inside = {line for line in lines if span[0] < line < span[1]}
+    if found is None:
+        assert not inside
+        return
+    assert all(line % found.step_ms == 0 for line in inside)
+    for line in inside:
+        day = floor(line, DAY_MS)
+        cut = any(begin <= day < end for begin, end in found.fine)
+        assert cut == any(day < other < day + DAY_MS for other in inside)
+
+
+def test_a_sweep_is_one_line(ledger: Ledger) -> None:
+    """What a search used is the sum of its jobs, told with the least, the most and their states."""
+    fill(ledger)
+    runs = [
+        WorkloadInfo("west", "simulated", "7", "7_1", state="COMPLETED", start_ms=T0),
+        WorkloadInfo("west", "simulated", "8", "7_2", state="FAILED", start_ms=T0),
+    ]
+    record_knowledge(ledger, "simulated", Knowledge(runs))
+    (row,) = (
+        one for one in report(ledger, "name", only={"cluster": "west"}).rows if one.key == "sweep"
+    )
+    assert 2 == row.jobs
+    assert row.energy_uj == sum(job.uj for job in row.by_job)
+    assert ["COMPLETED", "FAILED"] == [job.state for job in row.by_job]
+    found = report(ledger, "array", only={"cluster": "west"})
+    assert ("7", row.energy_uj) == (found.rows[0].key, found.rows[0].energy_uj)
+    assert ("west", "7_2") == found.names[row.by_job[-1].id]
+
+
+def test_a_part_of_the_fleet(ledger: Ledger) -> None:
+    """Clusters add up to the fleet with what is nobody's; accounts and users to what jobs used."""
+    fill(ledger)
+    whole = report(ledger, "user", T0, T0 + DAY_MS)
+    clusters = [
+        report(ledger, "user", T0, T0 + DAY_MS, only={"cluster": name}) for name in ("west", "east")
+    ]
+    assert whole.total_uj == sum(part.total_uj for part in clusters)
+    for name, values in (("user", ("ada", "bob")), ("account", ("lab", "ops"))):
+        parts = [report(ledger, "name", T0, T0 + DAY_MS, only={name: one}) for one in values]
+        assert whole.workload_uj == sum(part.total_uj for part in parts)
+        assert {"group"} == {row.kind for part in parts for row in part.rows}
+    assert not report(ledger, "name", only={"user": "nobody", "cluster": "west"}).rows
+
+
+@pytest.mark.parametrize(
+    ("method", "split", "expected"),
+    [(0, 0, "A"), (0, 2, "B"), (0, 3, "B"), (0, 1, "C"), (1, 0, "C"), (1, 3, "C"), (1, 1, "D"),
+     (2, 0, "D"), (2, 1, "D")],
+)  # fmt: skip
+def test_classes_of_accuracy(method: int, split: int, expected: str) -> None:
+    """Each pair of source and split has one."""
+    assert expected == grade(method, split)
+
+
+def test_a_class_is_what_nearly_all_energy_is_of() -> None:
+    """95 % or more of it is of the class, or of a better one."""
+    assert "A" == grade_of({"A": 95, "D": 5})
+    assert "B" == grade_of({"A": 94, "B": 1, "D": 5})
+    assert "D" == grade_of({"A": 94, "D": 6})
+    assert grade_of({}) is None
+    assert grade_of({"A": 0}) is None

@@ -71,39 +71,6 @@ class Jobs(Answer):
     jobs: list[Job]
 
 
-class ReportRow(Answer):
-    """One row: a group of workloads (`kind` group), or the account that is nobody's.
-
-    `allocated_idle_…`: parts of the workloads' energy and GPU-seconds in which nothing of theirs
-    ran.
-    """
-
-    key: str | None
-    kind: Literal["group", "idle", "system", "overhead", "gap", "other"]
-    jobs: int
-    energy_uj: Microjoules
-    energy_kwh: float
-    energy_by_component_uj: dict[str, Microjoules]
-    energy_by_account_uj: dict[str, Microjoules]
-    allocated_idle_uj: Microjoules
-    allocated_idle_kwh: float
-    gpu_seconds: float
-    allocated_idle_gpu_seconds: float
-
-
-class Report(Answer):
-    """Energy by group; the rows add up to `energy_uj`, which is what the meters counted."""
-
-    by: str
-    since: Instant
-    until: Instant
-    as_of: Instant
-    energy_uj: Microjoules
-    energy_kwh: float
-    coverage: float | None
-    rows: list[ReportRow]
-
-
 class MeterBalance(Answer):
     """One meter: what it counted, and where that was booked.
 

@@ -10,14 +10,15 @@ from wattkeeper.aggregator import answers, job_ids, times, views
 from wattkeeper.aggregator.devices import Devices, DevicesQuery
 from wattkeeper.aggregator.endpoint import Endpoint, Query
 from wattkeeper.aggregator.fleet import Fleet
-from wattkeeper.aggregator.groups import is_group, kind_of
+from wattkeeper.aggregator.pricing import Pricing
 from wattkeeper.aggregator.problem import ProblemError
+from wattkeeper.aggregator.reporting import Reporting
 from wattkeeper.aggregator.targets import Targets
 from wattkeeper.aggregator.telemetry import History
+from wattkeeper.factors.settings import FactorsSection
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.queries.job import Job, JobFilter, job, jobs
 from wattkeeper.ledger.queries.named import named
-from wattkeeper.ledger.queries.report import DIMENSIONS, check_dimension, report
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model import grid
 from wattkeeper.model.state import Finding
@@ -56,14 +57,6 @@ class JobsQuery(Query):
     limit: int = Field(1000, ge=1, le=10_000, description="at most so many, the newest")
 
 
-class ReportQuery(Query):
-    """Which report."""
-
-    by: str = Field("account", description=f"one of {', '.join(DIMENSIONS)}, label:KEY, group:KIND")
-    since: str | None = Field(None, description=_SINCE + "; 7 days before until")
-    until: str | None = Field(None, description=_UNTIL)
-
-
 class BalanceQuery(Query):
     """Which time."""
 
@@ -75,7 +68,8 @@ class Api:
     """Answers of the aggregator. Its methods block: they run in threads.
 
     `findings`: how the aggregator is, part by part. `telemetry`: where history is asked for, None
-    where none is kept. `leads`: whether it holds the lease, where several share a ledger.
+    where none is kept. `pricing`: what energy costs and emits. `leads`: whether it holds the lease,
+    where several share a ledger.
     """
 
     def __init__(
@@ -87,6 +81,7 @@ class Api:
         *,
         findings: Callable[[], Sequence[Finding]],
         telemetry: TelemetryStore | None = None,
+        pricing: Pricing | None = None,
         leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._ledger = ledger
@@ -95,6 +90,8 @@ class Api:
         self._leads = leads
         self._now_ms = now_ms
         self._findings = findings
+        self._pricing = pricing or Pricing(FactorsSection(), ledger)
+        self._reporting = Reporting(ledger, fleet, self._pricing, now_ms)
         self._history = History(telemetry, ledger, fleet, now_ms)
 
     def endpoints(self) -> tuple[Endpoint[Any], ...]:
@@ -111,7 +108,7 @@ class Api:
             ),
             Endpoint("/v1/jobs", "Jobs, newest first", JobsQuery, answers.Jobs, self._get_jobs),
             Endpoint("/v1/jobs/{cluster}/{id}", "One job", JobQuery, answers.Job, self._get_job),
-            Endpoint("/v1/report", "Energy by group", ReportQuery, answers.Report, self._report),
+            self._reporting.endpoint(),
             Endpoint(
                 "/v1/balance",
                 "Do the books balance?",
@@ -202,24 +199,6 @@ class Api:
             found = job(self._ledger, cluster, one, query.run)
             if found is not None and _fits(found, query):
                 yield found
-
-    def _report(self, query: ReportQuery) -> answers.Report:
-        by, groups = query.by, None
-        if is_group(by):
-            try:
-                kind = kind_of(by, self._fleet.group_kinds)
-            except ValueError as error:
-                raise ProblemError(400, "bad-parameter", f"by: {error}", "by") from error
-            by, groups = f"group:{kind}", self._fleet.members(kind)
-        else:
-            try:
-                check_dimension(by)
-            except ValueError as error:
-                detail = f"{error}, group:KIND"
-                raise ProblemError(400, "bad-parameter", detail, "by") from error
-        since_ms, until_ms = self._period(query.since, query.until, 7 * _DAY_MS)
-        found = report(self._ledger, by, since_ms, until_ms, groups=groups)
-        return views.report(found, self._now_ms())
 
     def _balance(self, query: BalanceQuery) -> answers.Balance:
         since_ms, until_ms = self._period(query.since, query.until, _DAY_MS)

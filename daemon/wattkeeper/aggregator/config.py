@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
 
+from wattkeeper.factors.settings import FactorsSection
 from wattkeeper.schedulers.hostlist import expand
 from wattkeeper.settings import Address, ConfigError, Duration, Section, Settings, data_dir
 from wattkeeper.values import format_duration, hide_passwords, milliseconds
@@ -293,6 +294,7 @@ class AggregatorSettings(Settings):
     metrics: MetricsSection = Field(MetricsSection(), description="exported metrics")
     slurm: SlurmSection = Field(SlurmSection(), description="jobs, their GPUs, and nodes")
     kubernetes: KubernetesSection = Field(KubernetesSection(), description="pods and their owners")
+    factors: FactorsSection = Field(FactorsSection(), description="what energy costs and emits")
     groups: dict[str, dict[str, tuple[str, ...]]] = Field(
         {}, description='labels of nodes: {"rack": {"r12": ["node[001-018]"]}}'
     )

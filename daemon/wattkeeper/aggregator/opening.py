@@ -4,8 +4,11 @@ import socket
 
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.folder import BusyError, hold
+from wattkeeper.aggregator.pricing import Pricing
 from wattkeeper.aggregator.stores import open_store
 from wattkeeper.aggregator.times import rfc3339
+from wattkeeper.aggregator.troubles import Troubles
+from wattkeeper.factors.table import TableError
 from wattkeeper.ledger.lease import Lease
 from wattkeeper.ledger.store import Ledger, LedgerError
 from wattkeeper.model.grid import DAY_MS
@@ -94,3 +97,18 @@ def open_history(settings: AggregatorSettings, ledger: Ledger) -> TelemetryStore
         return open_store(settings, ledger)
     except (TelemetryError, ValueError) as error:
         raise StartError(f"telemetry: {str(error).removeprefix('telemetry: ')}") from error
+
+
+def open_factors(settings: AggregatorSettings, ledger: Ledger, troubles: Troubles) -> Pricing:
+    """Return what knows the factors, with every table read.
+
+    Raises:
+        StartError: a table cannot be used.
+
+    """
+    pricing = Pricing(settings.factors, ledger, troubles)
+    try:
+        pricing.check()
+    except TableError as error:
+        raise StartError(str(error)) from error
+    return pricing

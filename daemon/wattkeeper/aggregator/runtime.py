@@ -13,6 +13,7 @@ from wattkeeper.aggregator.api import Api
 from wattkeeper.aggregator.app import build
 from wattkeeper.aggregator.cached import Cached
 from wattkeeper.aggregator.config import AggregatorSettings
+from wattkeeper.aggregator.fetching import Fetching
 from wattkeeper.aggregator.fleet import Fleet
 from wattkeeper.aggregator.leading import Leading
 from wattkeeper.aggregator.live import Live
@@ -21,11 +22,13 @@ from wattkeeper.aggregator.opening import (
     StartError,
     check_clock,
     join,
+    open_factors,
     open_folder,
     open_history,
     open_ledger,
 )
 from wattkeeper.aggregator.polls import Polls
+from wattkeeper.aggregator.pricing import Pricing
 from wattkeeper.aggregator.recording import Recording
 from wattkeeper.aggregator.shown_jobs import ShownJobs
 from wattkeeper.aggregator.snapshot import DeliveryCounts, Looker
@@ -87,6 +90,7 @@ class Aggregator:
         self._lease: Lease | None = None
         self._newest_run = 0
         self._intake: Intake | None = None
+        self._pricing: Pricing | None = None
         self._api: Api | None = None
         self._recording: Recording | None = None
         self._runner: web.AppRunner | None = None
@@ -173,6 +177,15 @@ class Aggregator:
             now_ms=self._now_ms,
         )
         self._tasks += self._leading.begin()
+        fetching = Fetching(
+            self.settings.factors,
+            self.ledger,
+            leads=lambda: self.lease.token is not None,
+            troubles=self._troubles,
+            writer=self._writer,
+            now_ms=self._now_ms,
+        )
+        self._tasks += fetching.begin()
         _log.info("listening on %s, ledger %s", self.url, self.ledger)
 
     async def stop(self) -> None:
@@ -227,6 +240,8 @@ class Aggregator:
             if (why := self._troubles.why(what))
         ] or [Finding("ledger", State.OK, "takes what is delivered")]
         found += self.polls.findings()
+        if self._pricing is not None:
+            found += self._pricing.findings()
         if self._recording is not None:
             found += self._recording.findings()
         return found
@@ -282,6 +297,7 @@ class Aggregator:
         self._newest_run = newest_workload(self._ledger)
         takeover_ms = milliseconds(settings.takeover_after)
         self._intake = Intake(self._ledger, takeover_after_ms=takeover_ms)
+        self._pricing = open_factors(settings, self._ledger, self._troubles)
         store = open_history(settings, self._ledger)
         if store is not None:
             self._recording = Recording(store, self._ledger, self._intake, self._troubles)
@@ -311,6 +327,7 @@ class Aggregator:
             self._now_ms,
             findings=self.findings,
             telemetry=None if recording is None else recording.store,
+            pricing=self._pricing,
             leads=lambda: self.lease.token is not None,
         )
         app = build(self._api.endpoints(), deliveries, self._exporter, self._pool, self._scraper)

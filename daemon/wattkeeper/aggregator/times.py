@@ -1,7 +1,7 @@
 """Instants of requests: RFC 3339, dates and relative times, snapped to the ledger's slots."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 from wattkeeper.aggregator.problem import ProblemError
 from wattkeeper.model import grid
@@ -11,8 +11,10 @@ _LATEST_MS = 4_102_444_800_000
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-def parse(text: str, now_ms: int, field: str) -> int:
+def parse(text: str, now_ms: int, field: str, zone: tzinfo | None = None) -> int:
     """Return UTC milliseconds of `2026-11-23T20:15:00Z`, `2026-11-23`, `-24h` or `now`.
+
+    What has no time zone of its own is of `zone`; without one, only days are, and of UTC.
 
     Raises:
         ProblemError: not an instant; names the parameter and shows how one looks.
@@ -30,9 +32,9 @@ def parse(text: str, now_ms: int, field: str) -> int:
     except ValueError:
         raise ProblemError(400, "bad-time", _advice(text), field) from None
     if at.tzinfo is None:
-        if "T" in text:
+        if "T" in text and zone is None:
             raise ProblemError(400, "bad-time", f"{text!r} has no time zone: append Z", field)
-        at = at.replace(tzinfo=UTC)
+        at = at.replace(tzinfo=zone or UTC)
     return _within(round(at.timestamp() * 1000), text, field)
 
 
@@ -50,7 +52,13 @@ def _advice(text: str) -> str:
 
 
 def period(
-    since: str | None, until: str | None, *, now_ms: int, slot_ms: int, usual_ms: int
+    since: str | None,
+    until: str | None,
+    *,
+    now_ms: int,
+    slot_ms: int,
+    usual_ms: int,
+    zone: tzinfo | None = None,
 ) -> tuple[int, int]:
     """Return [since, until) in UTC milliseconds, widened to whole slots.
 
@@ -60,8 +68,8 @@ def period(
         ProblemError: not times, or `until` is not after `since`.
 
     """
-    to_ms = parse(until, now_ms, "until") if until is not None else now_ms
-    from_ms = parse(since, now_ms, "since") if since is not None else to_ms - usual_ms
+    to_ms = parse(until, now_ms, "until", zone) if until is not None else now_ms
+    from_ms = parse(since, now_ms, "since", zone) if since is not None else to_ms - usual_ms
     if to_ms <= from_ms:
         raise ProblemError(400, "bad-period", "until must be after since", "until")
     return grid.floor(from_ms, slot_ms), grid.ceil(to_ms, slot_ms)

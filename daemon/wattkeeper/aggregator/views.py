@@ -5,7 +5,6 @@ from wattkeeper.aggregator.times import rfc3339
 from wattkeeper.ledger.queries.balance import Balance, MeterBalance
 from wattkeeper.ledger.queries.expected import MissingNode
 from wattkeeper.ledger.queries.job import Job
-from wattkeeper.ledger.queries.report import Report, ReportRow
 from wattkeeper.model.microjoules import kwh
 
 
@@ -47,38 +46,6 @@ def job(found: Job) -> answers.Job:
         coverage=found.coverage,
         as_of=_instant(found.as_of_ms),
         final=found.final,
-    )
-
-
-def report(found: Report, now_ms: int) -> answers.Report:
-    """Return a report with its rows."""
-    return answers.Report(
-        by=found.by,
-        since=rfc3339(found.since_ms),
-        until=rfc3339(found.until_ms),
-        as_of=rfc3339(now_ms),
-        energy_uj=found.total_uj,
-        energy_kwh=kwh(found.total_uj),
-        coverage=found.coverage,
-        rows=[_report_row(row) for row in found.rows],
-    )
-
-
-def _report_row(row: ReportRow) -> answers.ReportRow:
-    return answers.ReportRow.model_validate(
-        {
-            "key": row.key or None,
-            "kind": row.kind,
-            "jobs": row.jobs,
-            "energy_uj": row.energy_uj,
-            "energy_kwh": kwh(row.energy_uj),
-            "energy_by_component_uj": row.by_component_uj,
-            "energy_by_account_uj": row.by_account_uj,
-            "allocated_idle_uj": row.allocated_idle_uj,
-            "allocated_idle_kwh": kwh(row.allocated_idle_uj),
-            "gpu_seconds": row.gpu_seconds,
-            "allocated_idle_gpu_seconds": row.allocated_idle_gpu_seconds,
-        }
     )
 
 

@@ -1,0 +1,122 @@
+"""Calendar time: `2026-03` in a time zone, and the days and months of a period."""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from wattkeeper.aggregator.problem import ProblemError
+from wattkeeper.model import grid
+
+HOUR_MS = 3_600_000
+MAX_STEPS = 1500
+"""Steps of one series: two months of hours, four years of days."""
+_ADVICE = (
+    "is no period; write 2026, 2026-Q1, 2026-03, 2026-W10, 2026-03-14, today, yesterday, "
+    "this-month, last-month or this-year"
+)
+_YEAR = re.compile(r"\d{4}")
+_QUARTER = re.compile(r"(\d{4})-Q([1-4])")
+_MONTH = re.compile(r"(\d{4})-(\d{2})")
+_WEEK = re.compile(r"(\d{4})-W(\d{2})")
+
+
+def zone(name: str) -> tzinfo:
+    """Return a time zone by its name in the IANA database. Blocks: it may be read from a file.
+
+    Raises:
+        ProblemError: there is no such zone.
+
+    """
+    if name.upper() in ("UTC", "Z"):
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        detail = f"{name[:80]!r} is no time zone; write UTC, Europe/Berlin, America/New_York"
+        raise ProblemError(400, "bad-timezone", detail, "timezone") from None
+
+
+def calendar(text: str, now_ms: int, where: tzinfo) -> tuple[int, int]:
+    """Return begin and end of a period in UTC milliseconds, by the calendar of a time zone.
+
+    Raises:
+        ProblemError: not a period.
+
+    """
+    today = datetime.fromtimestamp(now_ms / 1000, where).date()
+    try:
+        first, after = _days(text, today)
+        return midnight(first, where), midnight(after, where)
+    except (ValueError, OverflowError):
+        raise ProblemError(400, "bad-period", f"{text[:80]!r} {_ADVICE}", "period") from None
+
+
+def _days(text: str, today: date) -> tuple[date, date]:
+    """Return the first day of a period and the first one after it."""
+    named = {
+        "today": today.isoformat(),
+        "yesterday": (today - timedelta(days=1)).isoformat(),
+        "this-month": f"{today:%Y-%m}",
+        "last-month": f"{today.replace(day=1) - timedelta(days=1):%Y-%m}",
+        "this-year": f"{today:%Y}",
+    }
+    text = named.get(text, text)
+    if _YEAR.fullmatch(text):
+        return date(int(text), 1, 1), date(int(text) + 1, 1, 1)
+    if found := _QUARTER.fullmatch(text):
+        first = date(int(found[1]), 3 * int(found[2]) - 2, 1)
+        return first, _next_month(_next_month(_next_month(first)))
+    if found := _MONTH.fullmatch(text):
+        first = date(int(found[1]), int(found[2]), 1)
+        return first, _next_month(first)
+    if found := _WEEK.fullmatch(text):
+        first = date.fromisocalendar(int(found[1]), int(found[2]), 1)
+        return first, first + timedelta(days=7)
+    first = date.fromisoformat(text)
+    return first, first + timedelta(days=1)
+
+
+def _next_month(first: date) -> date:
+    return (first + timedelta(days=31)).replace(day=1)
+
+
+def midnight(day: date, where: tzinfo) -> int:
+    """Return when a day begins; where clocks skip midnight, the instant at which they do."""
+    return round(datetime(day.year, day.month, day.day, tzinfo=where).timestamp() * 1000)
+
+
+def steps(step: str, since_ms: int, until_ms: int, where: tzinfo, slot_ms: int) -> list[int]:
+    """Return the begins of the hours, days or months of a time, the first one at `since_ms`.
+
+    They lie on slot lines: where an hour of the zone does not, at the line before.
+
+    Raises:
+        ProblemError: there are more than MAX_STEPS.
+
+    """
+    begins = [since_ms]
+    for line in _lines(step, since_ms, where):
+        at_ms = grid.floor(line, slot_ms)
+        if at_ms >= until_ms:
+            return begins
+        if at_ms > begins[-1]:
+            begins.append(at_ms)
+        if len(begins) > MAX_STEPS:
+            break
+    detail = f"a series has at most {MAX_STEPS} steps; choose a longer step or a shorter time"
+    raise ProblemError(400, "too-many-steps", detail, "series")
+
+
+def _lines(step: str, since_ms: int, where: tzinfo) -> Iterator[int]:
+    local = datetime.fromtimestamp(since_ms / 1000, where)
+    if step == "hour":
+        offset_ms = (local.utcoffset() or timedelta()) // timedelta(milliseconds=1)
+        at_ms = grid.floor(since_ms + offset_ms, HOUR_MS) - offset_ms
+        while True:
+            at_ms += HOUR_MS
+            yield at_ms
+    day = local.date()
+    while True:
+        day = _next_month(day.replace(day=1)) if step == "month" else day + timedelta(days=1)
+        yield midnight(day, where)

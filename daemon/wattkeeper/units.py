@@ -1,6 +1,21 @@
 """Figures as people read them, in the unit that fits: what commands print and the page shows."""
 
+from datetime import datetime
+
 UNKNOWN = "-"
+SOURCES = {
+    "counter": "counted by the hardware",
+    "integrated": "added up from power readings",
+    "estimated": "estimated",
+}
+"""How a figure was measured."""
+SPLITS = {
+    "exclusive": "alone on its devices",
+    "shared": "shared by activity",
+    "settled": "settled afterwards",
+    "recovered": "recovered over an outage",
+}
+"""How a figure was told from others' on the same device."""
 _ENERGIES = ((3_600_000_000_000_000, "MWh"), (3_600_000_000_000, "kWh"), (3_600_000_000, "Wh"))
 
 
@@ -60,3 +75,15 @@ def instant(text: str | None) -> str:
         return UNKNOWN
     whole = text.partition(".")[0].removesuffix("Z")
     return f"{whole.replace('T', ' ')}Z"
+
+
+def seconds_between(start: str | None, end: str | None) -> float | None:
+    """Return the seconds between two RFC 3339 instants, None if one is not known."""
+    if start is None or end is None:
+        return None
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+
+
+def clean(text: str) -> str:
+    """Return text without control characters: a job's name must not drive what shows it."""
+    return "".join(char if char.isprintable() else "�" for char in text)

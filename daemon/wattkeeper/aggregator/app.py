@@ -1,7 +1,6 @@
 """The HTTP side of the aggregator: routes, and errors as problem+json."""
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any
@@ -13,13 +12,12 @@ from wattkeeper.aggregator import windows
 from wattkeeper.aggregator.endpoint import Endpoint
 from wattkeeper.aggregator.metrics import Exporter
 from wattkeeper.aggregator.openapi import document
-from wattkeeper.aggregator.problem import ProblemError, respond
+from wattkeeper.aggregator.page.routes import Pages
+from wattkeeper.aggregator.problem import ProblemError, ledger_unavailable, respond
 from wattkeeper.delivery.wire import MAX_BODY
 from wattkeeper.ledger.store import LedgerError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-_log = logging.getLogger(__name__)
 
 
 @web.middleware
@@ -41,9 +39,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         detail = f"{request.path[:80]} is not here; /openapi.json lists what is"
         return respond(ProblemError(404, "not-found", detail))
     except (SQLAlchemyError, LedgerError) as error:
-        _log.warning("%s: the ledger did not answer: %s", request.path, error)
-        detail = "the ledger did not answer; see the aggregator's log and try again"
-        return respond(ProblemError(503, "ledger-unavailable", detail))
+        return respond(ledger_unavailable(request.path, error))
 
 
 def build(
@@ -52,12 +48,17 @@ def build(
     exporter: Exporter,
     pool: Executor,
     scraper: Executor,
+    renderer: Executor,
 ) -> web.Application:
-    """Return the application. `pool` runs questions, `scraper` renders metrics."""
+    """Return the application.
+
+    `pool` runs questions, `scraper` renders metrics, `renderer` the page.
+    """
     app = web.Application(middlewares=[problems], client_max_size=MAX_BODY)
     for endpoint in endpoints:
         app.router.add_get(endpoint.path, endpoint.handler(pool))
     app.router.add_post(windows.PATH, deliveries.handle)
+    Pages(endpoints, pool, renderer).add_to(app)
 
     async def metrics(request: web.Request) -> web.Response:
         accept = request.headers.get("Accept", "")
@@ -71,6 +72,7 @@ def build(
             windows.PATH: windows.openapi(),
             "/metrics": _plain("Metrics for Prometheus", "text/plain"),
             "/openapi.json": _plain("This document", "application/json"),
+            **Pages.documented(),
         },
     )
 

@@ -53,7 +53,7 @@ class Device(Answer):
 
 
 class Devices(Answer):
-    """The devices of the nodes that are live, by cluster, node, component and index."""
+    """The devices of the nodes that are live, by cluster and node, GPUs first by their index."""
 
     as_of: Instant
     devices: list[Device]
@@ -130,6 +130,6 @@ def _holding(runs: Iterable[Whose]) -> Iterator[Holding]:
         )
 
 
-def _order(device: Device) -> tuple[str, str, str, int, str]:
+def _order(device: Device) -> tuple[str, str, bool, int, str]:
     index = -1 if device.gpu is None else device.gpu
-    return device.cluster, device.node, device.component, index, device.meter
+    return device.cluster, device.node, device.component != Component.GPU, index, device.meter

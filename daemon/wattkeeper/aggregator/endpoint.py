@@ -25,6 +25,7 @@ class Query(BaseModel):
 
 
 Q = TypeVar("Q", bound=Query)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,15 @@ class Endpoint(Generic[Q]):
             if name in values or (len(given) > 1 and not several):
                 raise ProblemError(400, "bad-parameter", f"{name[:80]} is given twice", name[:80])
             values[name] = given if several else given[0]
+        return self.parse(values)
+
+    def parse(self, values: Mapping[str, Any]) -> Q:
+        """Return the parameters by their names.
+
+        Raises:
+            ProblemError: a parameter that is unknown or wrong; names it.
+
+        """
         try:
             return self.query(**values)
         except ValidationError as error:
@@ -91,12 +101,18 @@ class Endpoint(Generic[Q]):
             if self.at_once:
                 body = work(query)
             else:
-                body = await self._in_time(self.pool or pool, work, query)
+                body = await self.in_time(self.pool or pool, work, query)
             return web.Response(body=body, content_type="application/json")
 
         return handle
 
-    async def _in_time(self, pool: Executor, work: Callable[[Q], bytes], query: Q) -> bytes:
+    async def in_time(self, pool: Executor, work: Callable[[Q], T], query: Q) -> T:
+        """Return what `work` finds in the endpoint's own threads, else in those of `pool`.
+
+        Raises:
+            ProblemError: it took too long.
+
+        """
         answer = asyncio.get_running_loop().run_in_executor(pool, work, query)
         try:
             async with asyncio.timeout(self.limit_s):

@@ -55,7 +55,7 @@ def _operation(endpoint: Endpoint[Any]) -> dict[str, Any]:
         schema = {"type": "array", "items": schema}
     return {
         "summary": endpoint.summary,
-        "parameters": list(_parameters(endpoint)),
+        "parameters": list(_parameters(endpoint.path, endpoint.query)),
         "responses": {
             "200": {
                 "description": "the answer",
@@ -75,11 +75,22 @@ def problem_response() -> dict[str, Any]:
     }
 
 
-def _parameters(endpoint: Endpoint[Any]) -> Iterable[dict[str, Any]]:
-    schema = endpoint.query.model_json_schema(ref_template=_REF)
+def page_item(path: str, summary: str, query: type[BaseModel]) -> dict[str, Any]:
+    """Return the path item of a page or a file, for people."""
+    return {
+        "get": {
+            "summary": summary,
+            "parameters": list(_parameters(path, query)),
+            "responses": {"200": {"description": summary, "content": {"text/html": {}}}},
+        }
+    }
+
+
+def _parameters(path: str, query: type[BaseModel]) -> Iterable[dict[str, Any]]:
+    schema = query.model_json_schema(ref_template=_REF)
     required: Sequence[str] = schema.get("required", ())
     for name, described in schema["properties"].items() if "properties" in schema else ():
-        in_path = f"{{{name}}}" in endpoint.path
+        in_path = f"{{{name}}}" in path
         described.pop("title", None)
         yield {
             "name": name,

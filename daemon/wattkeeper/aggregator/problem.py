@@ -1,9 +1,11 @@
 """Errors as `application/problem+json` (RFC 9457)."""
 
 import json
+import logging
 
 from aiohttp import web
 
+_log = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
 
 
@@ -39,6 +41,13 @@ def respond(problem: ProblemError) -> web.Response:
         content_type=CONTENT_TYPE,
         headers=headers,
     )
+
+
+def ledger_unavailable(path: str, error: Exception) -> ProblemError:
+    """Return what an answer is that the ledger did not give; the log tells why."""
+    _log.warning("%s: the ledger did not answer: %s", path, error)
+    detail = "the ledger did not answer; see the aggregator's log and try again"
+    return ProblemError(503, "ledger-unavailable", detail)
 
 
 def too_slow(limit_s: float) -> ProblemError:

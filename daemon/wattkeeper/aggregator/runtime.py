@@ -106,6 +106,7 @@ class Aggregator:
         self._unpacker = ThreadPoolExecutor(1, "unpack")
         self._recorder = ThreadPoolExecutor(1, "record")
         self._reader = ThreadPoolExecutor(2, "read")
+        self._renderer = ThreadPoolExecutor(2, "page")
 
     @property
     def ledger(self) -> Ledger:
@@ -206,7 +207,7 @@ class Aggregator:
         if self._api is not None:
             self._api.close()
             self._api = None
-        pools = (self._pool, self._scraper, self._looker, self._checker)
+        pools = (self._pool, self._scraper, self._looker, self._checker, self._renderer)
         for pool in (*pools, self._unpacker, self._reader, self._writer, self._recorder):
             pool.shutdown()
         if self._recording is not None:
@@ -330,7 +331,14 @@ class Aggregator:
             pricing=self._pricing,
             leads=lambda: self.lease.token is not None,
         )
-        app = build(self._api.endpoints(), deliveries, self._exporter, self._pool, self._scraper)
+        app = build(
+            self._api.endpoints(),
+            deliveries,
+            self._exporter,
+            self._pool,
+            self._scraper,
+            self._renderer,
+        )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
         await self._runner.setup()
         host, port = host_port(settings.listen)

@@ -24,18 +24,7 @@ from wattkeeper.cli.output import (
     watts,
 )
 from wattkeeper.cli.rows import JOB_COLUMNS, flat_job, seconds_between
-
-_SOURCES = {
-    "counter": "counted by the hardware",
-    "integrated": "added up from power readings",
-    "estimated": "estimated",
-}
-_SPLITS = {
-    "exclusive": "alone on its devices",
-    "shared": "shared by activity",
-    "settled": "settled afterwards",
-    "recovered": "recovered over an outage",
-}
+from wattkeeper.units import SOURCES, SPLITS
 
 
 class Job(Command):
@@ -134,8 +123,8 @@ def _used(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _sure(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    sources = _axis(job["energy_by_source_uj"], _SOURCES)
-    splits = _axis(job["energy_by_split_uj"], _SPLITS)
+    sources = _axis(job["energy_by_source_uj"], SOURCES)
+    splits = _axis(job["energy_by_split_uj"], SPLITS)
     return [
         ("covered", percent(job["coverage"]), "of its time was metered"),
         ("measured", "", sources),

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from wattkeeper.units import UNKNOWN, energy, instant, percent, span, watts
+from wattkeeper.units import UNKNOWN, clean, energy, instant, percent, span, watts
 
 __all__ = [
     "UNKNOWN",
@@ -88,8 +88,3 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, title: str =
     for row in rows:
         drawn.add_row(*(escape(clean(cell)).replace(" ", space) for cell in row))
     return drawn
-
-
-def clean(text: str) -> str:
-    """Return text without control characters: a job's name must not drive the terminal."""
-    return "".join(char if char.isprintable() else "�" for char in text)

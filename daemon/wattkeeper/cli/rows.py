@@ -1,8 +1,11 @@
 """Jobs as flat rows, for CSV and tables."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
+
+from wattkeeper.units import seconds_between
+
+__all__ = ["JOB_COLUMNS", "flat_job", "idle_part", "seconds_between"]
 
 _PLAIN = ("cluster", "job_id", "manager", "user", "account", "partition", "name", "state")
 _FIGURES = (
@@ -47,10 +50,3 @@ def idle_part(row: Mapping[str, Any]) -> float | None:
     """Return the part of the energy that was allocated but idle, None where there is none."""
     whole = int(row["energy_uj"])
     return int(row["allocated_idle_uj"]) / whole if whole else None
-
-
-def seconds_between(start: str | None, end: str | None) -> float | None:
-    """Return the seconds between two RFC 3339 instants, None if one is not known."""
-    if start is None or end is None:
-        return None
-    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

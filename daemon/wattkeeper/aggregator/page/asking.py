@@ -1,0 +1,108 @@
+"""What the page shows is what the endpoints answer: asked once for all who look at once."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from wattkeeper.aggregator.endpoint import Endpoint
+from wattkeeper.aggregator.problem import ProblemError, ledger_unavailable
+from wattkeeper.ledger.store import LedgerError
+
+_KEPT = 64
+"""Answers that are kept; the one that was asked for least lately leaves first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An answer that a page can do without: None where there is none, and why."""
+
+    answer: Any
+    problem: str = ""
+
+
+@dataclass(slots=True)
+class _Kept:
+    task: asyncio.Task["_Outcome"]
+    until_s: float = 0.0
+
+
+_Outcome = tuple[Any, ProblemError | None]
+
+
+class Asker:
+    """Asks the endpoints. For the event loop alone: answers are found in the endpoints' threads."""
+
+    def __init__(self, endpoints: Iterable[Endpoint[Any]], pool: Executor) -> None:
+        self._endpoints = {endpoint.path: endpoint for endpoint in endpoints}
+        self._pool = pool
+        self._kept: OrderedDict[tuple[Any, ...], _Kept] = OrderedDict()
+
+    def knows(self, path: str) -> bool:
+        """Tell whether there is such an endpoint."""
+        return path in self._endpoints
+
+    async def ask(self, path: str, fresh_s: float, patience_s: float = 60, **query: Any) -> Any:
+        """Return what the endpoint answers, at most `fresh_s` old; parameters of None are left out.
+
+        Raises:
+            ProblemError: what the endpoint would say, or no answer within `patience_s`.
+
+        """
+        asked = {name: value for name, value in query.items() if value is not None}
+        kept = self._get(path, asked, fresh_s)
+        try:
+            async with asyncio.timeout(patience_s):
+                answer, problem = await asyncio.shield(kept.task)
+        except TimeoutError:
+            detail = "this takes longer than a page should; look again in a moment"
+            raise ProblemError(503, "too-slow", detail) from None
+        if problem is not None:
+            raise ProblemError(problem.status, problem.kind, problem.detail, problem.field)
+        return answer
+
+    async def part(self, path: str, fresh_s: float, patience_s: float = 3, **query: Any) -> Part:
+        """Return the answer, or why there is none: the rest of the page does not wait for it."""
+        try:
+            return Part(await self.ask(path, fresh_s, patience_s, **query))
+        except ProblemError as problem:
+            return Part(None, problem.detail)
+
+    async def close(self) -> None:
+        """Wait for nothing any more."""
+        tasks = [kept.task for kept in self._kept.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._kept.clear()
+
+    def _get(self, path: str, asked: dict[str, Any], fresh_s: float) -> _Kept:
+        key = (path, *sorted(asked.items()))
+        now_s = asyncio.get_running_loop().time()
+        kept = self._kept.get(key)
+        if kept is None or (kept.task.done() and now_s >= kept.until_s):
+            kept = _Kept(asyncio.create_task(self._answer(path, asked), name=f"page {path}"))
+            kept.task.add_done_callback(lambda _: self._done(kept, fresh_s))
+            self._kept[key] = kept
+        self._kept.move_to_end(key)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return kept
+
+    @staticmethod
+    def _done(kept: _Kept, fresh_s: float) -> None:
+        kept.until_s = kept.task.get_loop().time() + fresh_s
+
+    async def _answer(self, path: str, asked: dict[str, Any]) -> _Outcome:
+        endpoint = self._endpoints[path]
+        try:
+            query = endpoint.parse(asked)
+            return await endpoint.in_time(self._pool, endpoint.respond, query), None
+        except ProblemError as problem:
+            return None, problem
+        except (SQLAlchemyError, LedgerError) as error:
+            return None, ledger_unavailable(path, error)

@@ -1,0 +1,1 @@
+"""The page, rendered and in a browser."""

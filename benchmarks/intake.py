@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import scrapers
+from benchmarks.asking import Asker
 from benchmarks.fleet import METERS, WINDOW_MS, Fleet
 from benchmarks.processes import ROOT, Program, Use, await_page, fetch, free_port, machine, running
 
@@ -31,6 +32,7 @@ class Load:
     collections: list[float] = field(default_factory=list)
     disk: int = 0
     refused_records: int = 0
+    asker: Asker | None = None
 
     @property
     def sustained(self) -> bool:
@@ -53,13 +55,14 @@ def main(args: list[str]) -> int:
     parser.add_argument("--seconds", type=int, default=60, help="of load, per run")
     parser.add_argument("--peer-nodes", type=int, default=1000, help="nodes that peers scrape")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--ask", action="store_true", help="put questions to it under the load")
     given = parser.parse_args(args)
     print(
         f"## Cost of the intake: {given.nodes} agents, {METERS} meters each, a window per "
         f"{WINDOW_MS // 1000} s, {given.seconds} s\n\n{machine()}\n"
     )
     for holders in given.holders:
-        load = _load(given.nodes, holders, given.seconds)
+        load = _load(given.nodes, holders, given.seconds, asking=given.ask)
         values = Fleet(1, holders, 0).values
         _print(load, values)
         if not given.no_peers:
@@ -69,7 +72,7 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def _load(nodes: int, holders: int, seconds: int) -> Load:
+def _load(nodes: int, holders: int, seconds: int, *, asking: bool) -> Load:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         port, log, noted = free_port(), folder / "log", folder / "noted"
@@ -88,7 +91,8 @@ def _load(nodes: int, holders: int, seconds: int) -> Load:
             generator, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, text=True,
             env={**os.environ, **environ},
         )  # fmt: skip
-        load = _watch(aggregator, source, Load(nodes, holders, {}, 0, 0))
+        asker = Asker(f"http://127.0.0.1:{port}") if asking else None
+        load = _watch(aggregator, source, Load(nodes, holders, {}, 0, 0, asker=asker))
         load.refused_records = _refused_records(
             fetch(f"http://127.0.0.1:{port}/metrics", timeout_s=600)
         )
@@ -118,9 +122,10 @@ def _watch(aggregator: Program, source: "subprocess.Popen[str]", load: Load) -> 
             raise SystemExit(f"the generator failed:\n{said}{source.stderr.read()}")
         first, began = aggregator.use(), time.monotonic()
         load.memory.append(first)
-        while source.poll() is None:
-            time.sleep(5)
-            load.memory.append(aggregator.use())
+        with load.asker or contextlib.nullcontext():
+            while source.poll() is None:
+                time.sleep(5)
+                load.memory.append(aggregator.use())
         load.seconds = time.monotonic() - began
         load.cpu_s = load.memory[-1].cpu_s - first.cpu_s
         printed = source.stdout.read()
@@ -161,6 +166,8 @@ def _print(load: Load, values: int) -> None:
     print(f"| registration | {done['registered_s']:.1f} s for the dictionaries of all nodes |")
     print(f"| generator | {done['cpu_s'] / (done['seconds'] + done['registered_s']):.2f} cores, "
           f"sends p99 {done['lag_ms'][1]:.0f} ms after they were due |\n")  # fmt: skip
+    if load.asker is not None:
+        load.asker.print()
 
 
 def _compare(load: Load, values: int, peer: scrapers.Scrape | None) -> None:

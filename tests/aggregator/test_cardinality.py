@@ -38,6 +38,7 @@ EMPTY = Job(
     account="physics", partition="gpu", namespace="", owner_kind="", owner_name="", array="",
     name="train", state="RUNNING", start_ms=0, end_ms=None, nodes=["n"], energy_uj=1,
     energy_by_component_uj={"gpu": 1}, energy_by_source_uj={}, energy_by_split_uj={},
+ energy_by_grade_uj={},
     allocated_idle_uj=0, mean_watts=None, peak_watts=None, gpu_seconds=0.0,
     allocated_idle_gpu_seconds=0.0, coverage=None, as_of_ms=0, final=None,
 )  # fmt: skip

@@ -20,12 +20,54 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Job(Answer):
+class FactorUsed(Answer):
+    """A factor by which energy was valued; `mean`, `least` and `most` over the time.
+
+    They are decimals as text, null where no value is known. `estimated_ratio`: the part of the
+    time for which it is estimated, by its source or because there was a gap.
+    """
+
+    factor: Literal["price", "carbon", "pue"]
+    unit: str
+    mean: str | None
+    least: str | None
+    most: str | None
+    estimated_ratio: float
+    how: Literal["constant", "table", "fetched"]
+    sources: list[str]
+    version: str | None
+    kind: str | None = Field(description="average or marginal")
+    market: str | None = Field(description="location or market based")
+
+
+class Valued(Answer):
+    """What energy came to. Decimals as text, null where price or carbon intensity is not known.
+
+    Costs have six decimals, grams three; those of rows add up to those of the whole.
+    `…_estimated_ratio`: the part of the energy that was valued by estimated factors.
+    """
+
+    cost: str | None
+    cost_estimated_ratio: float | None
+    carbon_g: str | None
+    carbon_estimated_ratio: float | None
+
+
+class Hardware(Answer):
+    """Devices of one kind that energy was metered on; `model` is null where it is not told."""
+
+    component: str
+    model: str | None
+    count: int
+
+
+class Job(Valued):
     """What a job used, and how sure that is. `end` is null while it runs.
 
     `run` of `runs`: a requeued job, or a reused id, is another run. `allocated_idle_…`: the parts
     of energy and GPU-seconds in which its devices were its own and nothing of it ran. `final`: no
-    figure of it will change any more; null in lists, as `peak_watts` and `coverage` are.
+    figure of it will change any more; null in lists, as `peak_watts`, `coverage`, cost and carbon
+    are. `accuracy`: the class, A to D, that 95 % of the energy is of, or better.
     """
 
     cluster: str
@@ -59,6 +101,11 @@ class Job(Answer):
     coverage: float | None
     as_of: Instant | None
     final: bool | None
+    energy_by_accuracy_uj: dict[str, Microjoules]
+    accuracy: str | None
+    hardware: list[Hardware] = Field(description="empty in lists")
+    currency: str | None
+    factors: list[FactorUsed] = Field(description="of its time; empty in lists")
 
 
 class Jobs(Answer):

@@ -10,6 +10,7 @@ from wattkeeper.aggregator import answers, job_ids, times, views
 from wattkeeper.aggregator.devices import Devices, DevicesQuery
 from wattkeeper.aggregator.endpoint import Endpoint, Query
 from wattkeeper.aggregator.fleet import Fleet
+from wattkeeper.aggregator.job_worth import value_job
 from wattkeeper.aggregator.pricing import Pricing
 from wattkeeper.aggregator.problem import ProblemError
 from wattkeeper.aggregator.reporting import Reporting
@@ -160,13 +161,14 @@ class Api:
         if found is None:
             which = f"{query.id[:80]} of cluster {query.cluster[:80]}"
             raise ProblemError(404, "unknown-job", f"no job {which} is in the books", "id")
-        return views.job(found)
+        return views.job(found, value_job(self._ledger, self._pricing, found))
 
     def _get_jobs(self, query: JobsQuery) -> answers.Jobs:
         now_ms = self._now_ms()
         since_ms = grid.floor(times.parse(query.since, now_ms, "since"), self._ledger.slot_ms)
         if query.id is not None:
             found = list(self._by_id(query))
+            told = [views.job(one, value_job(self._ledger, self._pricing, one)) for one in found]
         elif query.run is not None:
             raise ProblemError(400, "bad-parameter", "whose run? Give an id too", "run")
         else:
@@ -182,12 +184,13 @@ class Api:
                     limit=query.limit + 1,
                 ),
             )
+            told = [views.job(one) for one in found]
         return answers.Jobs(
             since=times.rfc3339(since_ms),
             limit=query.limit,
-            more=len(found) > query.limit,
+            more=len(told) > query.limit,
             as_of=times.rfc3339(now_ms),
-            jobs=[views.job(one) for one in found[: query.limit]],
+            jobs=told[: query.limit],
         )
 
     def _by_id(self, query: JobsQuery) -> Iterator[Job]:

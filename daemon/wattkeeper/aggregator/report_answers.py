@@ -4,27 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from wattkeeper.aggregator.answers import Answer, Instant, Microjoules
-
-
-class FactorUsed(Answer):
-    """A factor by which energy was valued; `mean`, `least` and `most` over the time.
-
-    They are decimals as text, null where no value is known. `estimated_ratio`: the part of the
-    time for which it is estimated, by its source or because there was a gap.
-    """
-
-    factor: Literal["price", "carbon", "pue"]
-    unit: str
-    mean: str | None
-    least: str | None
-    most: str | None
-    estimated_ratio: float
-    how: Literal["constant", "table", "fetched"]
-    sources: list[str]
-    version: str | None
-    kind: str | None = Field(description="average or marginal")
-    market: str | None = Field(description="location or market based")
+from wattkeeper.aggregator.answers import Answer, FactorUsed, Instant, Microjoules, Valued
 
 
 class JobRef(Answer):
@@ -41,19 +21,6 @@ class JobEnergies(Answer):
     median_uj: Microjoules
     most_uj: Microjoules
     most_job: JobRef | None = Field(description="the one that used most")
-
-
-class Valued(Answer):
-    """What energy came to. Decimals as text, null where price or carbon intensity is not known.
-
-    Costs have six decimals, grams three; those of rows add up to those of the whole.
-    `…_estimated_ratio`: the part of the energy that was valued by estimated factors.
-    """
-
-    cost: str | None
-    cost_estimated_ratio: float | None
-    carbon_g: str | None
-    carbon_estimated_ratio: float | None
 
 
 class ReportRow(Valued):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from wattkeeper.aggregator import report_answers as answers
-from wattkeeper.aggregator.pricing import FactorUsed, Priced
+from wattkeeper.aggregator.pricing import Priced
 from wattkeeper.aggregator.times import rfc3339
-from wattkeeper.factors.units import rate_text
+from wattkeeper.aggregator.worth_views import factors, valued
 from wattkeeper.factors.worth import Worth, worth
 from wattkeeper.ledger.queries.accuracy import grade_of
 from wattkeeper.ledger.queries.report import Report, ReportRow
@@ -33,7 +33,7 @@ def report(found: Report, priced: Priced, asked: Asked) -> answers.Report:
     """Return a report with its rows, valued."""
     by = priced.valuation
     seconds = (min(found.until_ms, asked.now_ms) - found.since_ms) / 1000
-    valued, whole = worth([by.amount(row.timed_uj) for row in found.rows], by)
+    worths, whole = worth([by.amount(row.timed_uj) for row in found.rows], by)
     idle, all_idle = worth([by.amount(row.timed_idle_uj) for row in found.rows], by)
     figures = _sums(found.rows) | {"energy_uj": found.total_uj, "workload_uj": found.workload_uj}
     return answers.Report.model_validate(
@@ -52,36 +52,11 @@ def report(found: Report, priced: Priced, asked: Asked) -> answers.Report:
             "factors": factors(priced.factors),
             "rows": [
                 _row(row, found.names) | _derived(_sums([row]), seconds, own, unused)
-                for row, own, unused in zip(found.rows, valued, idle, strict=True)
+                for row, own, unused in zip(found.rows, worths, idle, strict=True)
             ],
             "series": None if asked.step is None else _series(found, asked),
         }
     )
-
-
-def factors(used: Iterable[FactorUsed]) -> list[answers.FactorUsed]:
-    """Return the factors of a time."""
-    told = []
-    for one in used:
-        rates = [piece.rate for piece in one.pieces]
-        told.append(
-            answers.FactorUsed.model_validate(
-                {
-                    "factor": one.factor,
-                    "unit": one.unit,
-                    "mean": None if one.mean is None else rate_text(one.mean),
-                    "least": rate_text(min(rates)) if rates else None,
-                    "most": rate_text(max(rates)) if rates else None,
-                    "estimated_ratio": one.estimated_ratio,
-                    "how": one.how,
-                    "sources": one.sources,
-                    "version": one.version or None,
-                    "kind": one.kind,
-                    "market": one.market,
-                }
-            )
-        )
-    return told
 
 
 def _sums(rows: Sequence[ReportRow]) -> dict[str, Any]:
@@ -96,19 +71,14 @@ def _sums(rows: Sequence[ReportRow]) -> dict[str, Any]:
     }
 
 
-def _derived(
-    figures: Mapping[str, Any], seconds: float, valued: Worth, idle: Worth
-) -> dict[str, Any]:
+def _derived(figures: Mapping[str, Any], seconds: float, own: Worth, idle: Worth) -> dict[str, Any]:
     uj = figures["energy_uj"]
     return {
         "energy_kwh": kwh(uj),
         "allocated_idle_kwh": kwh(figures["allocated_idle_uj"]),
         "mean_watts": joules(uj) / seconds if seconds > 0 else None,
         "accuracy": grade_of(figures["energy_by_accuracy_uj"]),
-        "cost": valued.cost,
-        "cost_estimated_ratio": valued.money_guessed,
-        "carbon_g": valued.carbon_g,
-        "carbon_estimated_ratio": valued.milligrams_guessed,
+        **valued(own),
         "allocated_idle_cost": idle.cost,
     }
 

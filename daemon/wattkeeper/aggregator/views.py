@@ -1,7 +1,10 @@
 """What the ledger found, as the API tells it."""
 
 from wattkeeper.aggregator import answers
+from wattkeeper.aggregator.job_worth import JobWorth
 from wattkeeper.aggregator.times import rfc3339
+from wattkeeper.aggregator.worth_views import factors, valued
+from wattkeeper.ledger.queries.accuracy import grade_of
 from wattkeeper.ledger.queries.balance import Balance, MeterBalance
 from wattkeeper.ledger.queries.expected import MissingNode
 from wattkeeper.ledger.queries.job import Job
@@ -12,8 +15,9 @@ def _instant(at_ms: int | None) -> str | None:
     return None if at_ms is None else rfc3339(at_ms)
 
 
-def job(found: Job) -> answers.Job:
-    """Return a job; what is not known is null."""
+def job(found: Job, own: JobWorth | None = None) -> answers.Job:
+    """Return a job; what is not known is null. `own`: what it is worth, None in lists."""
+    own = own or JobWorth()
     return answers.Job(
         cluster=found.cluster,
         job_id=found.job_id,
@@ -46,6 +50,15 @@ def job(found: Job) -> answers.Job:
         coverage=found.coverage,
         as_of=_instant(found.as_of_ms),
         final=found.final,
+        energy_by_accuracy_uj=found.energy_by_grade_uj,
+        accuracy=grade_of(found.energy_by_grade_uj),
+        hardware=[
+            answers.Hardware(component=one.component, model=one.model or None, count=one.count)
+            for one in own.hardware
+        ],
+        currency=own.currency,
+        factors=factors(own.factors),
+        **valued(own.worth),
     )
 
 

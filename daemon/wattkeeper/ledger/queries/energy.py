@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from wattkeeper.ledger import schema
+from wattkeeper.ledger.queries.accuracy import grade
 from wattkeeper.ledger.sums import parts, whole
 from wattkeeper.model.grid import ceil, floor
 from wattkeeper.model.meter import Component, Method
@@ -50,6 +51,7 @@ class Energy:
     by_component: dict[str, int] = field(default_factory=dict)
     by_source: dict[str, int] = field(default_factory=dict)
     by_split: dict[str, int] = field(default_factory=dict)
+    by_grade: dict[str, int] = field(default_factory=dict)
     gpu_ms: int = 0
     idle_uj: int = 0
     idle_gpu_ms: int = 0
@@ -71,6 +73,7 @@ class Energy:
             (self.by_component, component),
             (self.by_source, Method(method).name.lower()),
             (self.by_split, Split(split).name.lower()),
+            (self.by_grade, grade(method, split)),
         ):
             axis[key] = axis.get(key, 0) + uj
         if component == Component.GPU:
@@ -183,8 +186,8 @@ def energies(connection: sa.Connection, workloads: Sequence[int]) -> dict[int, E
 
 def peak_mw(connection: sa.Connection, workload: int) -> int | None:
     """Return the greatest sum over meters, of each one's highest window in a slot."""
-    posting, own = schema.posting.c, _meters_of(workload)
-    first, last = _slots_of(connection, workload)
+    posting, own = schema.posting.c, meters_of(workload)
+    first, last = slots_of(connection, workload)
     if first is None or last is None:
         return None
     holders = sa.select(schema.holder.c.id).where(schema.holder.c.workload == workload)
@@ -207,7 +210,7 @@ def coverage(connection: sa.Connection, slot_ms: int, life: Life) -> float | Non
     slot in which nothing came from a meter counts as not covered.
     """
     until = life.end_ms if life.end_ms is not None else life.seen_ms
-    own = [row.meter for row in connection.execute(_meters_of(life.id))]
+    own = [row.meter for row in connection.execute(meters_of(life.id))]
     if until is None or life.start_ms is None or until <= life.start_ms or not own:
         return None
     table = schema.coverage.c
@@ -251,7 +254,8 @@ def batched(items: Sequence[int] | Sequence[str], size: int) -> Iterator[Sequenc
         yield items[begin : begin + size]
 
 
-def _meters_of(workload: int) -> "sa.Select[tuple[int]]":
+def meters_of(workload: int) -> "sa.Select[tuple[int]]":
+    """Return the statement for the meters that a workload used energy or time of."""
     rollup, holder = schema.rollup.c, schema.holder.c
     return (
         sa.select(rollup.meter)
@@ -262,7 +266,8 @@ def _meters_of(workload: int) -> "sa.Select[tuple[int]]":
     )
 
 
-def _slots_of(connection: sa.Connection, workload: int) -> tuple[int | None, int | None]:
+def slots_of(connection: sa.Connection, workload: int) -> tuple[int | None, int | None]:
+    """Return the begin of the first day, and the end, of what a workload used; None if nothing."""
     rollup, holder = schema.rollup.c, schema.holder.c
     query = (
         sa.select(sa.func.min(rollup.day), sa.func.max(rollup.to_ms))

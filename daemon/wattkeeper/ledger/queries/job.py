@@ -59,6 +59,7 @@ class Job:
     energy_by_component_uj: dict[str, int]
     energy_by_source_uj: dict[str, int]
     energy_by_split_uj: dict[str, int]
+    energy_by_grade_uj: dict[str, int]
     allocated_idle_uj: int
     mean_watts: float | None
     peak_watts: float | None
@@ -174,6 +175,7 @@ def _job(
         energy_by_component_uj=energy.by_component,
         energy_by_source_uj=energy.by_source,
         energy_by_split_uj=energy.by_split,
+        energy_by_grade_uj=energy.by_grade,
         allocated_idle_uj=energy.idle_uj,
         mean_watts=microjoules.joules(energy.uj) / elapsed if elapsed > 0 else None,
         peak_watts=None if peak_mw is None else peak_mw / 1000,

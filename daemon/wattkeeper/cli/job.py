@@ -1,16 +1,21 @@
 """`wattkeeper job`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from pydantic import Field
 from pydantic_settings import CliPositionalArg
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from wattkeeper.cli import jobs
+from wattkeeper.cli.cite import cite
 from wattkeeper.cli.command import Command
+from wattkeeper.cli.familiar import SOURCE, compare
 from wattkeeper.cli.finding import find_jobs, wanted_id
+from wattkeeper.cli.job_trace import traced
 from wattkeeper.cli.output import (
     Format,
     clean,
@@ -24,13 +29,23 @@ from wattkeeper.cli.output import (
     watts,
 )
 from wattkeeper.cli.rows import JOB_COLUMNS, flat_job, seconds_between
+from wattkeeper.cli.worth import by_name, carbon, factor_words, money
 from wattkeeper.units import SOURCES, SPLITS
+
+_CLASSES = {
+    "A": "counted, alone on its devices",
+    "B": "counted, but for its edges or an outage",
+    "C": "counted on shared devices, or added up from power readings",
+    "D": "estimated, or a part of what was added up",
+}
 
 
 class Job(Command):
     """Show what a job used, and how sure that is.
 
-    Inside a job, the ID may be left out: it is $SLURM_JOB_ID.
+    Inside a job, the ID may be left out: it is $SLURM_JOB_ID. Cost and carbon are shown where
+    the aggregator knows price and carbon intensity, for the energy of the whole facility
+    where it knows its PUE.
 
     Examples:
       wattkeeper job 123                 a job, or every task of an array
@@ -40,6 +55,8 @@ class Job(Command):
       wattkeeper job 22+0                one component of a heterogeneous job
       wattkeeper job 123 --run 1         the first run of a requeued job
       wattkeeper job 123456 --format json
+      wattkeeper job 123 --cite          a sentence for a paper, of one job or of a search
+      wattkeeper job 123 --compare       beside a flight and a car's lifetime
     """
 
     id: CliPositionalArg[str | None] = Field(None, description="job, array task, or a range")
@@ -47,25 +64,35 @@ class Job(Command):
     run_: int | None = Field(
         None, alias="run", ge=1, description="which run of a requeued job; the newest"
     )
+    cite: bool = Field(False, description="tell it in sentences for a paper")
+    compare: bool = Field(False, description="tell its carbon in familiar terms too")
     url: str | None = Field(None, description="the aggregator, http://HOST:9746")
     format: Format = Field("table", description="how to print")
 
     def run(self) -> int:
         """Ask and print; 1 if no such job is known."""
         found = find_jobs(self.url, wanted_id(self.id), self.cluster, self.run_)
-        if self.format == "json":
+        if self.cite:
+            print(clean(cite(found)))
+        elif self.format == "json":
             emit_json(found[0] if len(found) == 1 else found)
         elif self.format == "csv":
             emit_csv(map(flat_job, found), JOB_COLUMNS)
         elif len(found) == 1:
-            _show(found[0])
+            out = console()
+            _show(out, found[0], traced(self.url, found[0], plain=not _draws(out)))
         else:
             jobs.show(found)
+        if self.compare:
+            _compare(found)
         return 0
 
 
-def _show(job: Mapping[str, Any]) -> None:
-    out = console()
+def _draws(out: Console) -> bool:
+    return out.encoding.lower().startswith("utf")
+
+
+def _show(out: Console, job: Mapping[str, Any], trace: str) -> None:
     title = f"[bold]Job {_text(job['job_id'])}[/bold]"
     if job["name"]:
         title += f"  {_text(job['name'])}"
@@ -74,7 +101,9 @@ def _show(job: Mapping[str, Any]) -> None:
     grid.add_column(style="dim")
     grid.add_column(justify="right")
     grid.add_column()
-    for label, value, note in (*_who(job), *_when(job), *_used(job), *_sure(job)):
+    for label, value, note in (
+        *_who(job), *_when(job), *_used(job, trace), *_worth(job), *_sure(job)
+    ):  # fmt: skip
         if note and not value:
             grid.add_row(label, "", note)
         else:
@@ -104,10 +133,12 @@ def _when(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [("ran", ran, f"{instant(job['start'])} to {until}, {state}"), ("", "", "")]
 
 
-def _used(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _used(job: Mapping[str, Any], trace: str) -> list[tuple[str, str, str]]:
     whole = int(job["energy_uj"])
     power = f"mean {watts(job['mean_watts'])}, peak {watts(job['peak_watts'])}"
     rows = [("energy", f"[bold]{energy(whole)}[/bold]", power)]
+    if trace:
+        rows.append(("  trace", "", trace))
     for component, uj in sorted(job["energy_by_component_uj"].items(), key=lambda c: -int(c[1])):
         rows.append((f"  {component}", energy(uj), _part(uj, whole)))
     idle = int(job["allocated_idle_uj"])
@@ -122,11 +153,35 @@ def _used(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [*rows, ("", "", "")]
 
 
+def _worth(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    known = by_name(job["factors"])
+    pue = f", PUE {factor_words(known['pue'])}" if "pue" in known else ""
+    rows = []
+    for label, field, name, value in (
+        ("cost", "cost", "price", money(job["cost"], job["currency"])),
+        ("CO2e", "carbon_g", "carbon", carbon(job["carbon_g"])),
+    ):
+        if job[field] is not None:
+            rows.append((label, value, _text(f"{factor_words(known[name])}{pue}")))
+    return [*rows, ("", "", "")] if rows else []
+
+
+def _compare(found: Sequence[Mapping[str, Any]]) -> None:
+    grams = [job["carbon_g"] for job in found]
+    if None in grams:
+        print("Its carbon is not known: the aggregator has no `factors.carbon`.")
+        return
+    for line in compare(f"{sum(map(Decimal, grams)):f}"):
+        print(line)
+    print(f"({SOURCE})")
+
+
 def _sure(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     sources = _axis(job["energy_by_source_uj"], SOURCES)
     splits = _axis(job["energy_by_split_uj"], SPLITS)
     return [
         ("covered", percent(job["coverage"]), "of its time was metered"),
+        ("class", job["accuracy"] or "-", _CLASSES.get(job["accuracy"] or "", "")),
         ("measured", "", sources),
         ("split", "", splits),
         ("as of", "", f"{instant(job['as_of'])}, {_settled(job)}"),

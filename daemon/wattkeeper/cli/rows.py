@@ -22,6 +22,12 @@ _FIGURES = (
     "owner_kind",
     "owner_name",
     "array",
+    "accuracy",
+    "cost",
+    "currency",
+    "cost_estimated_ratio",
+    "carbon_g",
+    "carbon_estimated_ratio",
 )
 _COMPONENTS = ("gpu", "cpu", "dram")
 JOB_COLUMNS = (

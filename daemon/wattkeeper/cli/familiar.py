@@ -1,0 +1,28 @@
+"""Familiar comparisons for carbon, only ever shown on request.
+
+Source: E. Strubell, A. Ganesh, A. McCallum: Energy and Policy Considerations for Deep Learning in
+NLP. ACL 2019, table 1, in pounds of CO2 equivalents.
+"""
+
+from decimal import Decimal
+
+SOURCE = "Strubell, Ganesh, McCallum: ACL 2019, table 1"
+_GRAMS_PER_POUND = Decimal("453.59237")
+_POUNDS = (
+    ("a passenger's flight New York - San Francisco and back", 1_984),
+    ("a human life of one year, on average", 11_023),
+    ("a car's lifetime with its fuel, on average", 126_000),
+)
+
+
+def compare(carbon_g: str) -> list[str]:
+    """Return what an amount of carbon is, in lines like `0.42 times a car's lifetime`."""
+    lines = []
+    for name, pounds in _POUNDS:
+        ratio = Decimal(carbon_g) / (pounds * _GRAMS_PER_POUND)
+        lines.append(f"{_digits(ratio)} times {name}")
+    return lines
+
+
+def _digits(ratio: Decimal) -> str:
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{float(ratio):.2g}"

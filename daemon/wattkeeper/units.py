@@ -1,6 +1,7 @@
 """Figures as people read them, in the unit that fits: what commands print and the page shows."""
 
 from datetime import datetime
+from decimal import Decimal
 
 UNKNOWN = "-"
 SOURCES = {
@@ -16,7 +17,15 @@ SPLITS = {
     "recovered": "recovered over an outage",
 }
 """How a figure was told from others' on the same device."""
+CLASSES = {
+    "A": "counted, alone on its devices",
+    "B": "counted, but for its edges or an outage",
+    "C": "counted on shared devices, or added up from power readings",
+    "D": "estimated, or a part of what was added up",
+}
+"""How sure a figure is: docs/accounting.md."""
 _ENERGIES = ((3_600_000_000_000_000, "MWh"), (3_600_000_000_000, "kWh"), (3_600_000_000, "Wh"))
+_MASSES = ((Decimal(1_000_000), "t"), (Decimal(1000), "kg"))
 
 
 def energy(uj: int | str | None) -> str:
@@ -34,6 +43,24 @@ def _digits(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def money(text: str | None, currency: str | None) -> str:
+    """Return an amount with its currency; below a hundredth with as many digits as it needs."""
+    if text is None:
+        return UNKNOWN
+    amount = Decimal(text)
+    shown = f"{amount:,.2f}" if abs(amount) >= Decimal("0.1") or not amount else f"{amount:.4f}"
+    return f"{shown} {currency or ''}".rstrip()
+
+
+def carbon(text: str | None) -> str:
+    """Return grams of CO2 equivalents as t, kg or g."""
+    if text is None:
+        return UNKNOWN
+    grams = Decimal(text)
+    size, unit = next(((size, unit) for size, unit in _MASSES if grams >= size), (Decimal(1), "g"))
+    return f"{_digits(float(grams / size))} {unit}"
 
 
 def watts(value: float | None) -> str:

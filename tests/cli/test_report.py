@@ -11,8 +11,9 @@ import pytest
 from tests.aggregator.conftest import Centre
 from tests.aggregator.feeding import CPU_UJ, GPU_UJ, Feeder
 from tests.cli.conftest import Run
-from wattkeeper.cli.worth import carbon, factor_words, money
+from wattkeeper.cli.worth import factor_words
 from wattkeeper.factors.settings import FactorsSection
+from wattkeeper.units import carbon, money
 
 PRICED = {
     "factors": FactorsSection.model_validate(

@@ -7,7 +7,8 @@ from typing import Any
 
 from wattkeeper import __version__
 from wattkeeper.cli.output import energy, percent
-from wattkeeper.cli.worth import by_name, carbon, factor_words
+from wattkeeper.cli.worth import by_name, factor_words
+from wattkeeper.units import carbon
 
 _COMPONENTS = {"gpu": "GPUs", "cpu": "processors", "dram": "memory", "host": "hosts"}
 _SOURCES = {

@@ -29,15 +29,8 @@ from wattkeeper.cli.output import (
     watts,
 )
 from wattkeeper.cli.rows import JOB_COLUMNS, flat_job, seconds_between
-from wattkeeper.cli.worth import by_name, carbon, factor_words, money
-from wattkeeper.units import SOURCES, SPLITS
-
-_CLASSES = {
-    "A": "counted, alone on its devices",
-    "B": "counted, but for its edges or an outage",
-    "C": "counted on shared devices, or added up from power readings",
-    "D": "estimated, or a part of what was added up",
-}
+from wattkeeper.cli.worth import by_name, factor_words
+from wattkeeper.units import CLASSES, SOURCES, SPLITS, carbon, money
 
 
 class Job(Command):
@@ -181,7 +174,7 @@ def _sure(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     splits = _axis(job["energy_by_split_uj"], SPLITS)
     return [
         ("covered", percent(job["coverage"]), "of its time was metered"),
-        ("class", job["accuracy"] or "-", _CLASSES.get(job["accuracy"] or "", "")),
+        ("class", job["accuracy"] or "-", CLASSES.get(job["accuracy"] or "", "")),
         ("measured", "", sources),
         ("split", "", splits),
         ("as of", "", f"{instant(job['as_of'])}, {_settled(job)}"),

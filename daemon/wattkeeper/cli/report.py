@@ -20,8 +20,9 @@ from wattkeeper.cli.output import (
     watts,
 )
 from wattkeeper.cli.rows import idle_part
-from wattkeeper.cli.worth import carbon, factor_words, money
+from wattkeeper.cli.worth import factor_words
 from wattkeeper.flags import ConfigError
+from wattkeeper.units import carbon, money
 
 _COMPONENTS = ("gpu", "cpu", "dram", "host")
 _COLUMNS = (

@@ -149,6 +149,19 @@ async def test_two_live_journals_are_409_and_shown(centre: Centre) -> None:
     assert 'wattkeeper_nodes{state="conflict"} 1.0' in await centre.text("/metrics")
 
 
+async def test_two_live_nodes_with_one_gpu_are_409_and_shown(centre: Centre) -> None:
+    """Two agents on one machine under two names: the second one's GPU is not booked again."""
+    feeder = Feeder()
+    await centre.deliver(feeder.batch(feeder.run(1)))
+    twin = Feeder(node="node002", journal="journal-2")
+    assert (409, problem("two-live-meters")) == await centre.deliver(twin.batch(twin.run(1)))
+    assert await centre.aggregator.commit()
+    _, answer = await centre.get("/v1/nodes")
+    states = {node["node"]: (node["state"], node["events"]["conflict"]) for node in answer["nodes"]}
+    assert {"node001": ("live", 1), "node002": ("conflict", 1)} == states
+    assert 'wattkeeper_nodes{state="conflict"} 1.0' in await centre.text("/metrics")
+
+
 async def test_hostile_labels_harm_nothing(centre: Centre) -> None:
     """Quotes, newlines, escapes and 10 kB: cut, escaped, and the exposition stays readable."""
     evil = '"} 1\nwattkeeper_evil 666\n\x1b[2J\\' + "x" * 10_000

@@ -102,7 +102,7 @@ def test_a_cloned_node_is_a_fork(ledger: Ledger, intake: Intake) -> None:
     clone = replace(meter.journal, node="n2")
     kind, detail = refused(lambda: clone.deliver(intake, NOW))
     assert (kind, detail) == ("fork", "journal journal-1 is node n1's, delivered as n2")
-    forked = replace(clone, name="journal-2", fork_of="journal-1")
+    forked = replace(clone, name="journal-2", boot="boot-2", fork_of="journal-1")
     forked.deliver(intake, NOW)
     intake.commit_sync()
     assert [dict(row.events) for row in nodes(ledger)] == [
@@ -155,15 +155,6 @@ def test_a_boot_that_goes_on_after_another_machine_is_booked_again(
     mine.journal.deliver(again, NOW + 3 * MINUTE)
     again.commit_sync()
     assert balance(ledger).meters[0].workload_uj == (30 + 60 + 70) * 5_000
-    assert balance(ledger).balanced
-
-
-def test_a_uuid_on_two_live_nodes_raises_an_alarm(ledger: Ledger, intake: Intake) -> None:
-    """Both deliveries are booked, both nodes are marked."""
-    books().journal.deliver(intake, NOW)
-    books(name="journal-2", node="n2").journal.deliver(intake, NOW)
-    intake.commit_sync()
-    assert [row.events for row in nodes(ledger)] == [{"conflict": 1}, {"conflict": 1}]
     assert balance(ledger).balanced
 
 
@@ -419,5 +410,7 @@ def test_an_empty_batch_is_a_sign_of_life(intake: Intake) -> None:
     journal.deliver(intake, NOW)
     ack = intake.accept(journal.batch(len(journal.records) + 1, None, NOW), NOW)
     assert ack.accepted == len(journal.records)
-    empty = intake.accept(replace(journal, node="n3", name="j3", records=[]).batch(), NOW)
+    empty = intake.accept(
+        replace(journal, node="n3", name="j3", records=[], meters={}).batch(), NOW
+    )
     assert (empty.accepted, empty.accepted_hash) == (0, GENESIS.hex())

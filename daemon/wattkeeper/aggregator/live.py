@@ -105,8 +105,10 @@ class Live:
         self._glimpses[key] = _Glimpse(batch.agent, batch.journal, now_ms, batch.snapshot)
 
     def refused(self, batch: Batch, now_ms: int) -> None:
-        """Take note of a delivery that was refused because another journal is live."""
-        self._refused[batch.cluster, batch.node] = now_ms
+        """Take note of a delivery that was refused because another journal or node is live."""
+        key = batch.cluster, batch.node
+        self._refused[key] = now_ms
+        self._glimpses.setdefault(key, _Glimpse(batch.agent, batch.journal, now_ms, None))
 
     def view(self) -> dict[tuple[str, str], LiveNode]:
         """Return every node that delivered since the start, by cluster and name. Blocks.

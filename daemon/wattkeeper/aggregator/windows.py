@@ -24,7 +24,7 @@ from wattkeeper.ledger.store import LedgerError
 PATH = "/v1/windows"
 _LARGE = 128 << 10
 """Bytes from which on a delivery is unpacked in a thread: a backlog, not the usual window."""
-_STATUS = {"fork": 409, "two-live-journals": 409, "invalid": 400}
+_STATUS = {"fork": 409, "two-live-journals": 409, "two-live-meters": 409, "invalid": 400}
 
 _log = logging.getLogger(__name__)
 
@@ -119,7 +119,7 @@ class Deliveries:
         try:
             ack = self._take(batch, now_ms)
         except Refusal as refusal:
-            if refusal.kind == "two-live-journals":
+            if refusal.kind in {"two-live-journals", "two-live-meters"}:
                 self._live.refused(batch, now_ms)
             if refusal.kind != "invalid" and node not in self._quarrels:
                 self._quarrels.add(node)

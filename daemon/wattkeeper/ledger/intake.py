@@ -12,11 +12,11 @@ from wattkeeper.ledger.checks import (
     check_window,
 )
 from wattkeeper.ledger.dating import Dating
+from wattkeeper.ledger.entries import check_entries
 from wattkeeper.ledger.journals import JournalBook
 from wattkeeper.ledger.meters import MeterBook
 from wattkeeper.ledger.pending import Pending
 from wattkeeper.ledger.refusal import Refusal
-from wattkeeper.ledger.roster import check_entries
 from wattkeeper.ledger.store import LedgerError
 from wattkeeper.ledger.writer import Writer
 from wattkeeper.model.holder import MAX_LABEL
@@ -100,6 +100,7 @@ class Intake(Writer):
         journal = self._roster.journal(pending, batch, now_ms)
         self._note_node(pending, journal, batch, now_ms)
         self._check_continues(pending, journal, batch, now_ms)
+        self._roster.check_rivals(pending, journal, batch, now_ms)
         before = (journal.known_meters, journal.known_holders, journal.known_epochs)
         self._roster.learn(pending, journal, batch, now_ms)
         learned = before != (journal.known_meters, journal.known_holders, journal.known_epochs)

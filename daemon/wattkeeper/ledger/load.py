@@ -9,9 +9,10 @@ import sqlalchemy as sa
 
 from wattkeeper.delivery.wire import Batch
 from wattkeeper.ledger import schema
+from wattkeeper.ledger.entries import fingerprint
 from wattkeeper.ledger.journals import JournalBook, NodeBook
 from wattkeeper.ledger.meters import MeterBook
-from wattkeeper.ledger.roster import RECENT_HOLDERS, fingerprint, gpu_index
+from wattkeeper.ledger.roster import RECENT_HOLDERS, gpu_index
 from wattkeeper.model.meter import Component
 from wattkeeper.model.window import EpochInfo
 

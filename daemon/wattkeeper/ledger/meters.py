@@ -80,6 +80,17 @@ class MeterBook:
         if self.point_epoch != self.epoch or not beyond:
             self.add_point(pending, self.end_ms, self.uj)
 
+    def take_over(self, pending: Pending, other: "MeterBook") -> None:
+        """Go on where another node's books of the same counter end: what is before is booked there.
+
+        As after another journal of its own: what overlaps is passed over, what is missing a gap.
+        """
+        self.close_points(pending)
+        self.open_epoch(pending, other.info, other.end_ms, other.uj)
+        self.info, self.boot_ms = other.info, other.boot_ms
+        self.journal, self.resume = 0, True
+        pending.meters[self.id] = self.row()
+
     def open_epoch(self, pending: Pending, info: EpochInfo, at_ms: int, value_uj: int) -> None:
         """Begin another unbroken count with a point at its first value."""
         if self.epoch and self.info.boot != info.boot:

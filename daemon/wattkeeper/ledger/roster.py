@@ -4,28 +4,23 @@ import json
 from collections import deque
 from collections.abc import Mapping
 from typing import TypeVar
-from zlib import crc32
 
 from wattkeeper.delivery.wire import GENESIS, Batch
-from wattkeeper.ledger.checks import MOST
+from wattkeeper.ledger.entries import check_identity, fingerprint
 from wattkeeper.ledger.journals import JournalBook, NodeBook
 from wattkeeper.ledger.meters import MeterBook
 from wattkeeper.ledger.pending import Pending
 from wattkeeper.ledger.refusal import Refusal
-from wattkeeper.model.holder import FIRST_HOLDER, MAX_LABEL, HolderInfo
+from wattkeeper.model.holder import MAX_LABEL, HolderInfo
 from wattkeeper.model.meter import Component, MeterInfo
 from wattkeeper.model.window import EpochInfo
 
 RECENT_HOLDERS = 32
 """Holders per journal kept in memory to tell a redefinition."""
-MOST_ENTRIES = 1 << 31
-"""Dictionary numbers stay below, so that a holder's id fits 64 bits."""
 PATIENCE = 2
 """How often a journal is asked for entries before they are taken for gone."""
 SHARED_PATIENCE = 32
 """The same where it may hear another aggregator in between, which has those entries."""
-_NUL = "\0"
-_A_NAME = f"1 to {MAX_LABEL} characters, and no NUL"
 
 Entry = TypeVar("Entry", MeterInfo, HolderInfo, EpochInfo)
 
@@ -102,7 +97,7 @@ class Roster:
             Refusal: it belongs to another node, or another journal of this node is live.
 
         """
-        _check_identity(batch)
+        check_identity(batch)
         known = self.journals.get(batch.journal)
         if known is not None and (known.node.cluster, known.node.name) != (
             batch.cluster,
@@ -131,6 +126,28 @@ class Roster:
         node.boot, node.agent = batch.boot, batch.agent[:MAX_LABEL]
         node.seen_ms = journal.seen_ms = now_ms
         return journal
+
+    def check_rivals(
+        self, pending: Pending, journal: JournalBook, batch: Batch, now_ms: int
+    ) -> None:
+        """Let one node only book a GPU: two agents that read one counter would book it twice.
+
+        Once the other node is silent, the books go on where its own end.
+
+        Raises:
+            Refusal: it is live.
+
+        """
+        own = [meter for meter in journal.meters.values() if meter.component == Component.GPU]
+        new = (meter.name for meter in batch.meters.values() if meter.component is Component.GPU)
+        for name in (*(meter.name for meter in own), *new):
+            other = self._rival(name, journal.node, batch.boot)
+            if other is not None and self._is_live(other, now_ms):
+                self._alarm(pending, name, journal.node, other, now_ms)
+                raise Refusal("two-live-meters", _claimed(name, other, journal.node))
+        for meter in own:
+            if self._rival(meter.name, journal.node, batch.boot) is not None:
+                self._claim(pending, meter, journal.node, now_ms)
 
     def learn(self, pending: Pending, journal: JournalBook, batch: Batch, now_ms: int) -> None:
         """Take the dictionary entries of a delivery.
@@ -219,10 +236,31 @@ class Roster:
         if other is None or other.node == meter.node:
             return
         rival = self.node_by_id[other.node]
-        if now_ms - rival.seen_ms <= self._takeover_after_ms:
-            detail = f"{meter.name} is claimed by {rival.name} and {node.name}, both live"
-            self.event(pending, node, now_ms, "conflict", detail)
-            self.event(pending, rival, now_ms, "conflict", detail)
+        if other.info.boot == node.boot:
+            meter.take_over(pending, other)
+        elif self._is_live(rival, now_ms):
+            self._alarm(pending, meter.name, node, rival, now_ms)
+
+    def _rival(self, name: str, node: NodeBook, boot: str) -> NodeBook | None:
+        """Return the other node that has booked a GPU in this boot of the machine."""
+        other = self.by_uuid.get(name)
+        if other is None or other.node == node.id or other.info.boot != boot:
+            return None
+        return self.node_by_id[other.node]
+
+    def _is_live(self, node: NodeBook, now_ms: int) -> bool:
+        return now_ms - node.seen_ms <= self._takeover_after_ms
+
+    def _alarm(
+        self, pending: Pending, name: str, node: NodeBook, rival: NodeBook, now_ms: int
+    ) -> None:
+        detail = _claimed(name, rival, node)
+        self.event(pending, node, now_ms, "conflict", detail)
+        self.event(pending, rival, now_ms, "conflict", detail)
+
+
+def _claimed(name: str, rival: NodeBook, node: NodeBook) -> str:
+    return f"{name} is claimed by {rival.name} and {node.name}, both live"
 
 
 def gpu_index(component: str, labels: Mapping[str, str]) -> int | None:
@@ -230,69 +268,6 @@ def gpu_index(component: str, labels: Mapping[str, str]) -> int | None:
     text = labels.get("gpu", "")
     known = component == Component.GPU and text.isascii() and text.isdigit() and len(text) < 9
     return int(text) if known else None
-
-
-def check_entries(journal: JournalBook, batch: Batch) -> None:
-    """Refuse a delivery whose dictionary cannot be, or gives known numbers another meaning.
-
-    Raises:
-        Refusal: `invalid` or `fork`.
-
-    """
-    for number in (*batch.meters, *batch.epochs, *batch.holders):
-        if not 0 < number < MOST_ENTRIES:
-            raise Refusal("invalid", f"dictionary: number {number} is out of range")
-    for number, meter in batch.meters.items():
-        if not _is_name(meter.name):
-            raise Refusal("invalid", f"meters: {number}: name must have {_A_NAME}")
-        known = journal.meters.get(number)
-        if known is not None and known.name != meter.name:
-            raise Refusal("fork", f"meters: {number} was {known.name}, is now {meter.name}")
-    for number, epoch in batch.epochs.items():
-        texts = _is_name(epoch.boot or "-") and _is_name(epoch.load or "-")
-        if not texts or not 0 <= epoch.reset < MOST:
-            raise Refusal("invalid", f"epochs: {number}: boot, load or reset is out of range")
-        if journal.epochs.get(number, epoch) != epoch:
-            raise Refusal("fork", f"epochs: {number} was another epoch before")
-    _check_holders(journal, batch)
-
-
-def _check_holders(journal: JournalBook, batch: Batch) -> None:
-    for number, holder in batch.holders.items():
-        if number < FIRST_HOLDER:
-            raise Refusal("invalid", f"holders: {number} is below {FIRST_HOLDER}")
-        if not 0 <= holder.birth_ms < MOST:
-            raise Refusal("invalid", f"holders: {number}: birth_ms is out of range")
-        if _NUL in holder.manager or _NUL in holder.raw_id:
-            raise Refusal("invalid", f"holders: {number}: a NUL is in manager or raw_id")
-        if journal.recent.get(
-            number, fingerprint(holder.manager, holder.raw_id, holder.birth_ms)
-        ) != fingerprint(holder.manager, holder.raw_id, holder.birth_ms):
-            raise Refusal("fork", f"holders: {number} was another holder before")
-
-
-def _check_identity(batch: Batch) -> None:
-    if not 0 <= batch.wall_ms < MOST or not 0 <= batch.boot_ms < MOST:
-        raise Refusal("invalid", "wall_ms, boot_ms: out of range")
-    for name in ("node", "journal", "boot"):
-        if not _is_name(getattr(batch, name)):
-            raise Refusal("invalid", f"{name}: must have {_A_NAME}")
-    for name in ("cluster", "fork_of"):
-        if not _is_name(getattr(batch, name) or "-"):
-            raise Refusal("invalid", f"{name}: must be empty or have {_A_NAME}")
-    if batch.first < 1 or batch.oldest < 1:
-        raise Refusal("invalid", f"first: {batch.first} and oldest: {batch.oldest} begin at 1")
-    if len(batch.previous) != len(GENESIS):
-        raise Refusal("invalid", f"previous: must have {len(GENESIS)} bytes")
-
-
-def _is_name(text: str) -> bool:
-    return 0 < len(text) <= MAX_LABEL and _NUL not in text
-
-
-def fingerprint(manager: str, raw_id: str, birth_ms: int) -> int:
-    """Return a holder's identity in 32 bits: thousands of journals remember their newest ones."""
-    return crc32(f"{manager}\0{raw_id}\0{birth_ms}".encode())
 
 
 def _news(entries: Mapping[int, Entry], known: int, gone: bool) -> list[tuple[int, Entry]]:

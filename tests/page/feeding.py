@@ -26,6 +26,7 @@ class SimulatedFleet:
         self.nodes = nodes
         self.end_ms = end_ms // SLOT_MS * SLOT_MS
         self.start_ms = self.end_ms - slots * SLOT_MS
+        self._seed = seed
         self._chance = random.Random(seed)
 
     @property
@@ -41,7 +42,8 @@ class SimulatedFleet:
         return f"gpu{number + 1:03}"
 
     def batches(self) -> Iterator[wire.Batch]:
-        """Return the one delivery of each node."""
+        """Return the one delivery of each node, the same each time."""
+        self._chance = random.Random(self._seed)
         for number in range(self.nodes):
             yield self._batch(number)
 

@@ -75,7 +75,7 @@ class Served:
         assert status == 200
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Serve a fleet of 8 and one of 2,000 GPUs."""
     folder = tmp_path_factory.mktemp("page")
@@ -101,9 +101,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             serving.result(60)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Start the distribution's Chromium."""
+    """Start the distribution's Chromium; its client keeps a loop, so it ends with its module."""
     found = shutil.which("chromium")
     if found is None:
         pytest.skip("needs Chromium (apt-get install chromium)")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattkeeper.aggregator.page.charts import LOOKS, chart
+from wattkeeper.aggregator.page.charts import LOOKS, power_chart
 from wattkeeper.aggregator.page.heat import STEPS, scale_of
 
 CSS = (resources.files("wattkeeper.aggregator.page") / "static" / "page.css").read_text()
@@ -83,7 +83,7 @@ def _answer(series: list[list[float | None]]) -> Any:
 )))  # fmt: skip
 def test_a_plot_loses_nothing(series: list[list[float | None]]) -> None:
     """However many series there are, they have a colour each, and every instant its sum."""
-    drawn = chart(_answer(series), "Power", lambda labels: labels["component"], "/v1")
+    drawn = power_chart(_answer(series), "Power", lambda labels: labels["component"], "/v1")
     assert len(drawn.series) == min(len(series), LOOKS)
     assert [one.look for one in drawn.series] == list(range(len(drawn.series)))
     for at in range(len(series[0])):

@@ -1,11 +1,12 @@
 """Asking the aggregator: where it is, and what to say when it does not answer."""
 
 import asyncio
+import json
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 
@@ -14,6 +15,7 @@ from wattkeeper.flags import ConfigError, nearest
 
 DEFAULT_URL = "http://127.0.0.1:9746"
 FILES = (Path("~/.config/wattkeeper/client.toml"), Path("/etc/wattkeeper/client.toml"))
+_TYPES = {"json": "application/json", "html": "text/html"}
 NO_ANSWER = 3
 """Exit code where nobody answers: an outage is neither a "no" nor a typo."""
 
@@ -61,10 +63,34 @@ def ask(
         CommandError: nobody answers, or the answer is a problem; says what to do.
 
     """
+    return json.loads(_fetch(url, path, query, patience_s, "json"))
+
+
+def save(url: str | None, path: str, query: Mapping[str, str | None], file: Path) -> None:
+    """Write the aggregator's page at `path` into a file.
+
+    Raises:
+        CommandError: nobody answers, the answer is a problem, or the file cannot be written.
+
+    """
+    page = _fetch(url, path, query, 120.0, "html")
+    try:
+        file.write_bytes(page)
+    except OSError as error:
+        raise CommandError(f"{file} cannot be written: {error.strerror}") from error
+
+
+def _fetch(
+    url: str | None,
+    path: str,
+    query: Mapping[str, str | None] | None,
+    patience_s: float,
+    kind: Literal["json", "html"],
+) -> bytes:
     base = find(url)
     asked = {name: value for name, value in (query or {}).items() if value is not None}
     try:
-        return asyncio.run(_get(base, path, asked, patience_s))
+        return asyncio.run(_get(base, path, asked, patience_s, kind))
     except aiohttp.ClientConnectorError as error:
         raise CommandError(
             f"no aggregator answers at {base} ({error.strerror or error}). Start one with "
@@ -77,18 +103,27 @@ def ask(
         ) from error
 
 
-async def _get(base: str, path: str, query: Mapping[str, str], patience_s: float) -> Any:
+async def _get(
+    base: str,
+    path: str,
+    query: Mapping[str, str],
+    patience_s: float,
+    kind: Literal["json", "html"],
+) -> bytes:
     timeout = aiohttp.ClientTimeout(total=patience_s, sock_connect=10)
+    headers = {"Accept": f"{_TYPES[kind]}, application/problem+json"}
     async with (
-        aiohttp.ClientSession(timeout=timeout) as session,
+        aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
         session.get(f"{base}{path}", params=dict(query)) as answer,
     ):
         if answer.status == 500:
             raise CommandError(f"{base}{path} failed inside the aggregator; see its log", NO_ANSWER)
-        if "json" not in answer.content_type:
+        problem = answer.status >= 400
+        if ("json" if problem else kind) not in answer.content_type:
             raise CommandError(f"{base} is not a Wattkeeper aggregator (it sent {answer.status})")
-        body = await answer.json(content_type=None)
-        if answer.status >= 400:
+        body = await answer.read()
+        if problem:
+            told = json.loads(body)
             code = {404: 1, 503: NO_ANSWER}.get(answer.status, 2)
-            raise CommandError(str(body.get("detail") or body.get("title")), code)
+            raise CommandError(str(told.get("detail") or told.get("title")), code)
         return body

@@ -1,11 +1,11 @@
 """Plots: what uPlot draws from, and a still picture for where no script runs and for paper."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from wattkeeper.model.microjoules import UJ_PER_KWH
+from wattkeeper.model.microjoules import UJ_PER_KWH, kwh
 from wattkeeper.units import energy, watts
 
 LOOKS = 8
@@ -28,13 +28,16 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Series over time, one on top of the other. `source`: where every value can be had."""
+    """Series over time, one on top of the other. `source`: where every value can be had.
+
+    `starts_s`: the begins of its steps, UTC seconds; the last one ends at `until_s`.
+    """
 
     title: str
     unit: Literal["W", "kWh"]
     kind: Literal["area", "bars"]
-    since_s: float
-    step_s: float
+    starts_s: Sequence[float]
+    until_s: float
     series: Sequence[Series]
     most: str
     note: str
@@ -46,18 +49,13 @@ class Chart:
         return {
             "unit": self.unit,
             "kind": self.kind,
-            "since": self.since_s,
-            "step": self.step_s,
+            "starts": self.starts_s,
+            "until": self.until_s,
             "series": [
                 {"name": one.name, "look": one.look, "values": list(map(_short, one.values))}
                 for one in self.series
             ],
         }
-
-    @property
-    def until_s(self) -> float:
-        """The end of the last step, UTC seconds."""
-        return self.since_s + self.step_s * max((len(one.values) for one in self.series), default=0)
 
     @property
     def still(self) -> list[tuple[int, str]]:
@@ -92,42 +90,75 @@ def _path(floor: Sequence[float], ceiling: Sequence[float], top: float) -> str:
     return "M" + "L".join(dict.fromkeys(points)) + "Z"
 
 
-def chart(
-    answer: Any,
-    title: str,
-    name: Callable[[Mapping[str, str]], str],
-    source: str,
-    kind: Literal["area", "bars"] = "area",
+def power_chart(
+    answer: Any, title: str, name: Callable[[Mapping[str, str]], str], source: str
 ) -> Chart:
-    """Return the plot of an answer about history; the smallest series become one."""
-    named: dict[str, list[float | None]] = {}
-    many = len({name(series.labels) for series in answer.series}) > LOOKS
-    for series in sorted(answer.series, key=lambda one: (_rank(one.labels), -_sum(one.values))):
-        key = name(series.labels)
-        if many and key not in named and len(named) >= LOOKS - 1:
-            key = "others"
-        named[key] = _add(named.get(key), series.values)
-    power = answer.unit == "watts"
-    say = watts if power else _kwh
+    """Return the plot of an answer about power; the smallest series become one."""
+    named = _named(
+        (name(series.labels), series.values)
+        for series in sorted(answer.series, key=lambda one: (_rank(one.labels), -_sum(one.values)))
+    )
     step_s = answer.step_seconds
-    if not power:
-        named = {key: [_in_kwh(value) for value in values] for key, values in named.items()}
     listed = [
         Series(
             key,
             look,
             values,
-            say(_sum(values) / max(1, sum(value is not None for value in values))),
-            say(max((value for value in values if value is not None), default=None)),
-            _kwh(_sum(values) * (step_s / 3_600_000 if power else 1)),
+            watts(_sum(values) / max(1, sum(value is not None for value in values))),
+            watts(max((value for value in values if value is not None), default=None)),
+            _kwh(_sum(values) * step_s / 3_600_000),
         )
         for look, (key, values) in enumerate(named.items())
     ]
-    note = f"{answer.omitted_series} smaller series are left out" if answer.omitted_series else ""
-    since_s = datetime.fromisoformat(answer.since).timestamp()
-    most = say(_top(list(named.values())))
-    unit: Literal["W", "kWh"] = "W" if power else "kWh"
-    return Chart(title, unit, kind, since_s, step_s, listed, most, note, source)
+    since_s = _seconds(answer.since)
+    steps = max(map(len, named.values()), default=0)
+    starts_s = [since_s + step * step_s for step in range(steps)]
+    omitted = answer.omitted_series
+    return Chart(
+        title=title,
+        unit="W",
+        kind="area",
+        starts_s=starts_s,
+        until_s=since_s + steps * step_s,
+        series=listed,
+        most=watts(_top(list(named.values()))),
+        note=f"{omitted} smaller series are left out" if omitted else "",
+        source=source,
+    )
+
+
+def energy_chart(report: Any, title: str, name: Callable[[Any], str], source: str) -> Chart:
+    """Return the plot of a report's energy in each step; the smallest groups become one."""
+    rows = sorted(report.series.rows, key=lambda row: (row.kind != "group", -sum(row.energy_uj)))
+    named = _named((name(row), list(map(kwh, row.energy_uj))) for row in rows)
+    listed = [
+        Series(key, look, values, "", _kwh(max(map(_known, values), default=0)), _kwh(_sum(values)))
+        for look, (key, values) in enumerate(named.items())
+    ]
+    return Chart(
+        title=title,
+        unit="kWh",
+        kind="bars",
+        starts_s=list(map(_seconds, report.series.starts)),
+        until_s=_seconds(report.until),
+        series=listed,
+        most=_kwh(_top(list(named.values()))),
+        note="",
+        source=source,
+    )
+
+
+def _named(
+    series: Iterable[tuple[str, Sequence[float | None]]],
+) -> dict[str, list[float | None]]:
+    """Return series by their names, as many as there are colours; the rest as one."""
+    listed = list(series)
+    many = len({name for name, _ in listed}) > LOOKS
+    named: dict[str, list[float | None]] = {}
+    for name, values in listed:
+        key = "others" if many and name not in named and len(named) >= LOOKS - 1 else name
+        named[key] = _add(named.get(key), values)
+    return named
 
 
 def _top(layers: Sequence[Sequence[float | None]]) -> float:
@@ -136,8 +167,12 @@ def _top(layers: Sequence[Sequence[float | None]]) -> float:
     return max((sum(value or 0 for value in column) for column in columns), default=0)
 
 
-def _in_kwh(joules: float | None) -> float | None:
-    return None if joules is None else joules / 3_600_000
+def _known(value: float | None) -> float:
+    return value or 0.0
+
+
+def _seconds(instant: str) -> float:
+    return datetime.fromisoformat(instant).timestamp()
 
 
 def _rank(labels: Mapping[str, str]) -> int:

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from wattkeeper.aggregator.endpoint import Query
 from wattkeeper.aggregator.page.asking import Asker, Part
-from wattkeeper.aggregator.page.charts import Chart, chart
+from wattkeeper.aggregator.page.charts import Chart, power_chart
 from wattkeeper.aggregator.page.heat import MOST_CELLS, Show, heat_map
 from wattkeeper.aggregator.page.view import View
 from wattkeeper.aggregator.page.words import query as query_string
@@ -84,7 +84,7 @@ def _fleet(
         "uses": None if listed is None else Counter(device.use for device in listed),
         "hottest": max(live, key=lambda node: node.gpus.hottest_celsius or 0, default=None),
         "map": heat_map(nodes.nodes, listed, query.show, kind),
-        "power": power_chart(power, "Power over 24 hours", {"by": "component", "since": "-24h"}),
+        "power": _day_of_power(power, {"by": "component", "since": "-24h"}),
         "power_problem": power.problem,
         "drawing": sorted(runs, key=lambda one: -one.watts)[:_LISTED],
         "runs": len(runs),
@@ -111,12 +111,14 @@ def drawing(devices: Iterable[Any]) -> list[Drawing]:
     return list(found.values())
 
 
-def power_chart(part: Part, title: str, asked: Mapping[str, str]) -> Chart | None:
+def _day_of_power(part: Part, asked: Mapping[str, str]) -> Chart | None:
     """Return the plot of power by component, None where there is no history."""
     if part.answer is None or not part.answer.series:
         return None
     source = f"/v1/telemetry{query_string({'metric': 'power', **asked})}"
-    return chart(part.answer, title, lambda labels: labels["component"], source)
+    return power_chart(
+        part.answer, "Power over 24 hours", lambda labels: labels["component"], source
+    )
 
 
 async def see_node(asker: Asker, query: NodeQuery) -> View:
@@ -147,7 +149,7 @@ def _node(query: NodeQuery, node: Any, devices: Any, power: Part) -> Mapping[str
         "here": "/",
         "node": node,
         "devices": devices.devices,
-        "power": power_chart(power, "Power over 24 hours", asked),
+        "power": _day_of_power(power, asked),
         "power_problem": power.problem,
         "as_of": devices.as_of,
     }

@@ -79,7 +79,7 @@ def scale_of(show: Show, values: Iterable[float | None]) -> Scale:
         return Scale(show, "Temperature", 27, 90)
     if show == "utilization":
         return Scale(show, "Utilization", 0, 1)
-    most = max((value for value in values if value is not None), default=0) or 1.0
+    most = max(1.0, max((value for value in values if value is not None), default=0.0))
     unit = 10.0 ** math.floor(math.log10(most)) / 2
     return Scale(show, "Power", 0, math.ceil(most / unit) * unit)
 

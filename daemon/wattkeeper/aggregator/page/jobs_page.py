@@ -9,7 +9,7 @@ from pydantic import Field
 
 from wattkeeper.aggregator.endpoint import Query
 from wattkeeper.aggregator.page.asking import Asker, Part
-from wattkeeper.aggregator.page.charts import Chart, chart
+from wattkeeper.aggregator.page.charts import Chart, power_chart
 from wattkeeper.aggregator.page.view import View
 from wattkeeper.aggregator.page.words import job_path
 from wattkeeper.aggregator.page.words import query as query_string
@@ -182,4 +182,4 @@ def _trace(query: JobPageQuery, job: Any, trace: Part) -> Chart | None:
             return labels["component"]
         return " ".join(filter(None, (labels["component"], labels.get(query.by))))
 
-    return chart(trace.answer, "Power over its life", name, source)
+    return power_chart(trace.answer, "Power over its life", name, source)

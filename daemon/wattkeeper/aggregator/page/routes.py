@@ -21,10 +21,11 @@ from wattkeeper.aggregator.page.assets import Asset, read_all
 from wattkeeper.aggregator.page.fleet_page import FleetQuery, NodeQuery, see_fleet, see_node
 from wattkeeper.aggregator.page.health_page import HealthQuery, see_health
 from wattkeeper.aggregator.page.jobs_page import JobPageQuery, JobsPageQuery, see_job, see_jobs
-from wattkeeper.aggregator.page.report_page import ReportPageQuery, see_file, see_report
+from wattkeeper.aggregator.page.report_page import see_file, see_report
 from wattkeeper.aggregator.page.view import Page, View
 from wattkeeper.aggregator.page.words import environment
-from wattkeeper.aggregator.problem import ProblemError
+from wattkeeper.aggregator.problem import CONTENT_TYPE, ProblemError
+from wattkeeper.aggregator.reporting import ReportQuery
 
 STATIC = "/static/{name}"
 POLICY = (
@@ -48,8 +49,8 @@ PAGES: tuple[Page[Any], ...] = (
     Page("/nodes/{cluster}/{node}", "One node", NodeQuery, see_node),
     Page("/jobs", "Jobs, sorted and searched", JobsPageQuery, see_jobs),
     Page("/jobs/{cluster}/{id}", "One job with its trace", JobPageQuery, see_job),
-    Page("/report", "Energy by group", ReportPageQuery, see_report),
-    Page("/report.html", "The same as one file", ReportPageQuery, see_file),
+    Page("/report", "Energy by group", ReportQuery, see_report),
+    Page("/report.html", "The same as one file", ReportQuery, see_file),
     Page("/health", "How the metering is", HealthQuery, see_health),
 )
 
@@ -101,6 +102,8 @@ class Pages:
             try:
                 view = await page.see(self._asker, read(request))
             except ProblemError as problem:
+                if CONTENT_TYPE in request.headers.get("Accept", ""):
+                    raise
                 view, status = _told(problem), problem.status
             zips = "gzip" in request.headers.get("Accept-Encoding", "")
             loop = asyncio.get_running_loop()

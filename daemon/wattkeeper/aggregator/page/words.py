@@ -30,7 +30,9 @@ def environment() -> Environment:
     made.filters |= {
         "energy": units.energy,
         "watts": units.watts,
+        "carbon": units.carbon,
         "celsius": units.celsius,
+        "money": units.money,
         "percent": units.percent,
         "instant": units.instant,
         "span": units.span,

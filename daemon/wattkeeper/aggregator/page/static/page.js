@@ -34,13 +34,12 @@
 
   // Layers lie on those below them, so the uppermost is drawn first, as the sum of all.
   function columns(data) {
-    const length = data.series[0].values.length;
-    const times = Array.from({ length }, (_, at) => data.since + at * data.step);
-    const floor = new Array(length).fill(0);
+    const times = [...data.starts];
+    const floor = new Array(times.length).fill(0);
     const layers = data.series.map(({ values }) =>
       values.map((value, at) => (value == null ? null : (floor[at] += value))));
     if (data.kind === "area") {
-      times.push(data.since + length * data.step);
+      times.push(data.until);
       layers.forEach((layer) => layer.push(layer.at(-1)));
     }
     return [times, ...layers.reverse()];
@@ -54,10 +53,10 @@
       const { idx, left, top } = u.cursor;
       tip.hidden = idx == null || left < 0;
       if (tip.hidden) return;
-      const at = Math.min(idx, data.series[0].values.length - 1);
+      const at = Math.min(idx, data.starts.length - 1);
       const rows = data.series.map((one) => [one.name, one.values[at]]).reverse();
       if (rows.length > 1) rows.push(["all", rows.reduce((sum, [, value]) => sum + (value ?? 0), 0)]);
-      const when = new Date((data.since + at * data.step) * 1000).toISOString();
+      const when = new Date(data.starts[at] * 1000).toISOString();
       const table = document.createElement("table");
       const caption = table.createCaption();
       caption.textContent = `${when.slice(0, 10)} ${when.slice(11, 16)}Z`;
@@ -82,7 +81,6 @@
     const paths = data.kind === "bars"
       ? uPlot.paths.bars({ size: [0.86, 80], align: 1 })
       : uPlot.paths.stepped({ align: 1 });
-    const until = data.since + data.step * data.series[0].values.length;
     const look = (one) => () => css(`--s${one.look}`);
     return {
       width: canvas.clientWidth,
@@ -90,7 +88,7 @@
       tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
       legend: { show: false },
       cursor: { y: false, drag: { x: true, y: false }, points: { show: false } },
-      scales: { x: { time: true, range: (u, low, high) => (low === data.since ? [low, Math.max(high, until)] : [low, high]) }, y: { range: (u, low, high) => [0, high > 0 ? high * 1.06 : 1] } },
+      scales: { x: { time: true, range: (u, low, high) => (low === data.starts[0] ? [low, Math.max(high, data.until)] : [low, high]) }, y: { range: (u, low, high) => [0, high > 0 ? high * 1.06 : 1] } },
       axes: [{ ...axis, size: 26, space: 74, values: clock }, { ...axis, size: 72, values: (u, values) => ticks(data.unit, values) }],
       series: [{}, ...data.series.map((one) => ({ label: one.name, width: 0, fill: look(one), stroke: look(one), paths, points: { show: false } })).reverse()],
       plugins: [tooltip(figure, data)],

@@ -216,7 +216,8 @@ class Agent:
             reading, state = metered.reading, metered.book.state
             if reading is None or not metered.live:
                 continue
-            holders = [claim.holder for claim in state.claims or () if claim.holder is not None]
+            claims = [claim.holder for claim in state.claims or () if claim.holder is not None]
+            holders = tuple(dict.fromkeys(map(self.journal.dictionary.payer, claims)))
             live.append(
                 Live(
                     state.number,
@@ -224,7 +225,8 @@ class Agent:
                     metered.power_mw,
                     reading.temperature_mc,
                     reading.utilization_ppm,
-                    tuple(self.journal.dictionary.payer(holder) for holder in holders),
+                    holders,
+                    () if state.last is None else state.last.parts_ppm(holders),
                 )
             )
         return live

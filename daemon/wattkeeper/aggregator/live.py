@@ -21,7 +21,8 @@ IDLE_PPM = 10_000
 class LiveMeter:
     """One meter at the instant of the last delivery; `holders` are numbers of the journal.
 
-    `gpu`: a GPU's index on its node, by which schedulers call it.
+    `shares_ppm`: their parts of the meter's last window, empty where that is not known. `gpu`: a
+    GPU's index on its node, by which schedulers call it.
     """
 
     name: str
@@ -31,6 +32,7 @@ class LiveMeter:
     temperature_mc: int | None
     utilization_ppm: int | None
     holders: tuple[int, ...]
+    shares_ppm: tuple[int, ...] = ()
 
     @property
     def workloads(self) -> tuple[int, ...]:
@@ -175,6 +177,7 @@ class Live:
                 live.temperature_mc,
                 live.utilization_ppm,
                 live.holders,
+                live.shares_ppm,
             )
             for live in shown
             if live.meter in names

@@ -34,7 +34,8 @@ class WireError(ValueError):
 class Live(msgspec.Struct, frozen=True, array_like=True):
     """One meter now: an unbooked glimpse for live views, current even while a backlog drains.
 
-    `holders` are numbers of the journal's dictionary.
+    `holders` are numbers of the journal's dictionary, `shares_ppm` their parts of the meter's
+    energy in its last window, where that names one of them.
     """
 
     meter: int
@@ -43,6 +44,7 @@ class Live(msgspec.Struct, frozen=True, array_like=True):
     temperature_mc: int | None = None
     utilization_ppm: int | None = None
     holders: tuple[int, ...] = ()
+    shares_ppm: tuple[int, ...] = ()
 
 
 class SourceReport(msgspec.Struct, frozen=True, array_like=True):

@@ -1,6 +1,7 @@
 """The records of the books: windows, the points that check them, and what stands for a lost one."""
 
 import enum
+from collections.abc import Sequence
 
 import msgspec
 
@@ -98,6 +99,16 @@ class Window(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
     shares: tuple[Share, ...]
     stats: Stats | None = None
     policy: Policy = Policy.IDLE
+
+    def parts_ppm(self, holders: Sequence[int]) -> tuple[int, ...]:
+        """Return the holders' parts of its energy; none where it names none of them."""
+        owed = dict.fromkeys(holders, 0)
+        for part in self.shares:
+            if part.holder in owed:
+                owed[part.holder] += part.uj
+        if not any(owed.values()):
+            return ()
+        return tuple(owed[holder] * 1_000_000 // self.energy_uj for holder in holders)
 
     @property
     def energy_uj(self) -> int:

@@ -458,3 +458,34 @@ statement = Table(
     sa.UniqueConstraint("period", name="uq_statement_period"),
 )
 """A closed period. `body`: canonical JSON; `hash`: its SHA-256; `previous`: the last one's."""
+
+breach = Table(
+    "breach",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    _text("budget"),
+    _text("level"),
+    _int("from_ms"),
+    Column("to_ms", BigInteger),
+    _int("worst_ppm"),
+    Column("coverage_ppm", BigInteger),
+    _text("detail"),
+    _small_int("told"),
+    sa.Index(None, "budget", "from_ms"),
+    sa.Index(None, "to_ms"),
+)
+"""A level that a budget reached, from when to when (null: it still has).
+
+`worst_ppm`: the most of the limit that was seen; `coverage_ppm`: how complete that reading was.
+`detail`: JSON for people. `told`: how far those who are alerted know, see `ledger.breaches`.
+"""
+
+budget_state = Table(
+    "budget_state",
+    metadata,
+    Column("budget", Text, primary_key=True),
+    _int("place"),
+    _int("at_ms"),
+    _text("body"),
+)
+"""How each budget stood last, as JSON, for the aggregators that do not lead."""

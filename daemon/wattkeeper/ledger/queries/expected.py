@@ -5,7 +5,7 @@ has, so many are expected from the time it says so, whether an agent ever ran th
 while it says that the node is powered down. A node without any meter counts as at least one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -19,6 +19,14 @@ from wattkeeper.model.meter import Component
 
 LATE_MS = 120_000
 """What was metered is in the books by then; what a scheduler says, at once."""
+
+
+Wanted = Callable[[str, str], bool]
+"""Whether a node is asked for, by cluster and name."""
+
+
+def _every(_cluster: str, _node: str) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +80,13 @@ def expect(
     until_ms: int,
     states: Sequence[Any],
     times: Mapping[int, tuple[int, int]],
+    of: Wanted = _every,
 ) -> Expectation:
     """Return what was expected in [since, until).
 
     `states`: a row of each meter (id, cluster, node, component, first_ms, end_ms, skew_ms);
-    `times`: its covered and unmeasured milliseconds.
+    `times`: its covered and unmeasured milliseconds. `of`: of which nodes, by cluster and name;
+    `states` and `times` are of no others.
     """
     # A node whose clock is ahead books into the future, where nothing is expected of the others.
     booked_ms = max((row.end_ms - max(0, row.skew_ms) for row in states), default=0)
@@ -85,6 +95,8 @@ def expect(
     for row in states:
         nodes.setdefault((row.cluster, row.node), _Node()).meters.append(row)
     for word in inventory.listed(connection, since_ms, until_ms) if told_ms else ():
+        if not of(word.cluster, word.node):
+            continue
         nodes.setdefault((word.cluster, word.node), _Node()).words.append(word)
     result = Expectation(covered_ms=sum(covered for covered, _ in times.values()))
     for (cluster, name), node in sorted(nodes.items()):
@@ -93,8 +105,10 @@ def expect(
     return result
 
 
-def expected_coverage(connection: sa.Connection, since_ms: int, until_ms: int) -> float | None:
-    """Return covered over expected time of all meters, as the balance says it."""
+def expected_coverage(
+    connection: sa.Connection, since_ms: int, until_ms: int, of: Wanted = _every
+) -> float | None:
+    """Return covered over expected time of the meters of some nodes, as the balance says it."""
     meter, node = schema.meter.c, schema.node.c
     states = sa.select(
         meter.id,
@@ -105,9 +119,11 @@ def expected_coverage(connection: sa.Connection, since_ms: int, until_ms: int) -
         meter.end_ms,
         node.skew_ms,
     ).join(schema.node, node.id == meter.node)
-    rows = connection.execute(states).all()
+    rows = [row for row in connection.execute(states) if of(row.cluster, row.node)]
+    own = {row.id for row in rows}
     times = _times(connection, since_ms, until_ms)
-    return expect(connection, since_ms, until_ms, rows, times).coverage
+    some = {number: time for number, time in times.items() if number in own}
+    return expect(connection, since_ms, until_ms, rows, some, of).coverage
 
 
 def _times(connection: sa.Connection, since_ms: int, until_ms: int) -> dict[int, tuple[int, int]]:

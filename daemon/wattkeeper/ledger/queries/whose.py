@@ -69,3 +69,26 @@ def whose_grants(ledger: Ledger) -> dict[tuple[str, str, int], list[Whose]]:
             for index in filter(None, gpus.split(",")):
                 granted.setdefault((cluster, node, int(index)), []).append(Whose(*names))
     return granted
+
+
+def whose_silent(
+    connection: sa.Connection, nodes: Iterable[int], slack_ms: int
+) -> dict[int, set[Whose]]:
+    """Return by node, of those that fell silent, whose workloads were on it to the end.
+
+    A holder that was seen until `slack_ms` before its node's last delivery, and whose workload has
+    not ended since, by its scheduler's word.
+    """
+    holder, node, workload = schema.holder.c, schema.node.c, schema.workload.c
+    query = (
+        sa.select(holder.node, *columns())
+        .join_from(schema.holder, schema.node, node.id == holder.node)
+        .join(schema.workload, workload.id == holder.workload)
+        .join(schema.identity, schema.identity.c.workload == holder.workload)
+        .where(holder.seen_ms >= node.seen_ms - slack_ms, workload.end_ms.is_(None))
+    )
+    found: dict[int, set[Whose]] = {}
+    for some in batched(sorted(nodes), 500):
+        for number, *names in connection.execute(query.where(holder.node.in_(some))):
+            found.setdefault(number, set()).add(Whose(*names))
+    return found

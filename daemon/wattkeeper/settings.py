@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_settings import (
@@ -85,6 +85,8 @@ class Loaded(Generic[M]):
 
     def origin(self, key: str) -> str:
         """Return the origin of a dotted key: a file, a variable, a flag or `default`."""
+        while key and key not in self.origins:
+            key = key.rpartition(".")[0]
         return self.origins.get(key, DEFAULT)
 
 
@@ -215,11 +217,15 @@ def _field(model: type[BaseModel], path: Sequence[str]) -> tuple[Any, type[BaseM
     """Follow a key into nested tables: (annotation, table it is in, first unknown part)."""
     table: type[BaseModel] = model
     annotation: Any = model
-    for part in path:
+    parts = iter(path)
+    for part in parts:
         field = table.model_fields.get(part)
         if field is None:
             return None, table, part
         annotation = field.annotation
+        if get_origin(annotation) is dict:
+            # A table of tables: the next part is a name.
+            annotation = get_args(annotation)[1] if next(parts, None) is not None else annotation
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             break
         table = annotation
@@ -252,12 +258,15 @@ def _explain(model: type[BaseModel], item: Any, origins: Mapping[str, str]) -> s
     """Return one line: where, which key, what it says, what is wrong, what to do."""
     path = [str(part) for part in item["loc"]]
     key = ".".join(path)
-    origin = next((origins[k] for k in origins if key == k or key.startswith(k + ".")), DEFAULT)
+    about = (k for k in origins if f"{key}.".startswith(f"{k}.") or k.startswith(f"{key}."))
+    origin = next((origins[k] for k in about), DEFAULT)
     where = f"{origin}: {key}" if key and not origin.startswith("--") else origin
     if item["type"] == "extra_forbidden":
         table = _field(model, path)[1]
         return f"{where}: unknown key; {nearest(path[-1], list(table.model_fields))}"
     if item["type"] == "missing":
         return f"{key}: has no value and no default; set it in the file, the environment or a flag"
-    shown = "" if "token" in key else hide_passwords(f" {item['input']!r}")[:120]
+    # Of a table the message itself says which key is meant.
+    hidden = "token" in key or isinstance(item["input"], Mapping)
+    shown = "" if hidden else hide_passwords(f" {item['input']!r}")[:120]
     return f"{where}:{shown} {item['msg'].removeprefix('Value error, ')}"

@@ -1,5 +1,6 @@
 """An aggregator on a port of its own, with a clock that the test sets."""
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -91,7 +92,8 @@ async def centre(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterato
     """Run an aggregator; parametrize indirectly for other settings."""
     more: dict[str, Any] = getattr(request, "param", {})
     clock = [START_MS]
-    aggregator = Aggregator(settings(tmp_path / "data", **more), now_ms=lambda: clock[0])
+    chosen = await asyncio.to_thread(settings, tmp_path / "data", **more)  # time zones are files
+    aggregator = Aggregator(chosen, now_ms=lambda: clock[0])
     await aggregator.start()
     async with aiohttp.ClientSession() as session:
         running = Centre(aggregator, session, clock)

@@ -25,7 +25,14 @@ from wattkeeper.model.holder import MAX_LABEL
 from wattkeeper.schedulers.base import Knowledge, NodeGpus, WorkloadInfo
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "exposition" / "aggregator.prom"
-GROUPS = {"groups": {"rack": {"r12": ("node[001-018]",)}, "row": {"a": ("node001",)}}}
+GROUPS = {
+    "groups": {"rack": {"r12": ("node[001-018]",)}, "row": {"a": ("node001",)}},
+    "budgets": {
+        "feeder": {"demand": "800W"},
+        "rack12": {"watts": "450W", "group": "rack=r12", "inside": "feeder", "raise_after": "0s"},
+        "physics": {"energy": "9kWh", "account": "physics"},
+    },
+}
 
 
 def samples(text: str, name: str) -> dict[tuple[str, ...], float]:
@@ -46,6 +53,7 @@ async def filled(centre: Centre) -> str:
     exporter.expire()
     await centre.fed(feeder, windows=3)
     await centre.deliver(feeder.batch([], feeder.snapshot(utilization_ppm=0)))
+    await centre.aggregator.budgeting.assess()
     return await centre.text("/metrics")
 
 

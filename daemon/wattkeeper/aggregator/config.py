@@ -5,8 +5,16 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
+from wattkeeper.aggregator.budget_config import AlertsSection, BudgetSection, check_budgets
 from wattkeeper.factors.settings import FactorsSection
 from wattkeeper.schedulers.hostlist import expand
 from wattkeeper.settings import Address, ConfigError, Duration, Section, Settings, data_dir
@@ -299,6 +307,9 @@ class AggregatorSettings(Settings):
         {}, description='labels of nodes: {"rack": {"r12": ["node[001-018]"]}}'
     )
 
+    budgets: dict[str, BudgetSection] = Field({}, description="limits, each under its name")
+    alerts: AlertsSection = Field(AlertsSection(), description="who is told of budgets")
+
     @field_validator("commit_interval", "takeover_after", "silent_after")
     @classmethod
     def _sensible(cls, value: timedelta) -> timedelta:
@@ -317,6 +328,15 @@ class AggregatorSettings(Settings):
             for patterns in members.values():
                 for pattern in patterns:
                     expand(pattern)
+        return value
+
+    @field_validator("budgets")
+    @classmethod
+    def _fitting(
+        cls, value: dict[str, BudgetSection], info: ValidationInfo
+    ) -> dict[str, BudgetSection]:
+        if {"ledger", "groups"} <= info.data.keys():
+            check_budgets(value, info.data["ledger"].slot, info.data["groups"])
         return value
 
     def ledger_url(self) -> str:

@@ -8,6 +8,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from wattkeeper.aggregator.account_metrics import accounts, idle_gpus
+from wattkeeper.aggregator.budget_metrics import budgets
 from wattkeeper.aggregator.cached import Cached
 from wattkeeper.aggregator.fleet import STATES, UNMETERED
 from wattkeeper.aggregator.history_metrics import history
@@ -64,6 +65,7 @@ class Exporter(Collector):
             yield from self._nodes(snapshot)
             yield from _ledger(snapshot)
             yield from _schedulers(snapshot)
+            yield from budgets(snapshot.budgets)
         yield from idle_gpus(snapshot, self._names)
         yield from _intake(snapshot)
         yield from history(snapshot.history)

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from wattkeeper.aggregator.api import Api
 from wattkeeper.aggregator.app import build
+from wattkeeper.aggregator.budgeting import Budgeting
 from wattkeeper.aggregator.cached import Cached
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.fetching import Fetching
@@ -35,6 +36,7 @@ from wattkeeper.aggregator.snapshot import DeliveryCounts, Looker
 from wattkeeper.aggregator.targets import Targets
 from wattkeeper.aggregator.troubles import Troubles
 from wattkeeper.aggregator.windows import Deliveries
+from wattkeeper.budgets.budget import Budget
 from wattkeeper.ledger.grants import granting_clusters
 from wattkeeper.ledger.intake import MAX_POSTINGS, Intake
 from wattkeeper.ledger.lease import Lease
@@ -97,6 +99,8 @@ class Aggregator:
         self._exporter: Exporter | None = None
         self._troubles = Troubles()
         self._leading: Leading | None = None
+        self._budgets: list[Budget] = []
+        self._budgeting: Budgeting | None = None
         self._pool = ThreadPoolExecutor(_THREADS, "ask")
         # Apart from the questions, so that slow ones hold up neither deliveries nor scrapes.
         self._writer = ThreadPoolExecutor(1, "commit")
@@ -105,6 +109,7 @@ class Aggregator:
         self._checker = ThreadPoolExecutor(1, "check")
         self._unpacker = ThreadPoolExecutor(1, "unpack")
         self._recorder = ThreadPoolExecutor(1, "record")
+        self._assessor = ThreadPoolExecutor(1, "budgets")
         self._reader = ThreadPoolExecutor(2, "read")
         self._renderer = ThreadPoolExecutor(2, "page")
 
@@ -128,6 +133,13 @@ class Aggregator:
         if self._intake is None:
             raise RuntimeError("the aggregator is not started")
         return self._intake
+
+    @property
+    def budgeting(self) -> Budgeting:
+        """What evaluates budgets."""
+        if self._budgeting is None:
+            raise RuntimeError("the aggregator is not started")
+        return self._budgeting
 
     @property
     def exporter(self) -> Exporter:
@@ -187,6 +199,7 @@ class Aggregator:
             now_ms=self._now_ms,
         )
         self._tasks += fetching.begin()
+        self._tasks.append(asyncio.create_task(self.budgeting.run(), name="budgets"))
         _log.info("listening on %s, ledger %s", self.url, self.ledger)
 
     async def stop(self) -> None:
@@ -208,7 +221,8 @@ class Aggregator:
             self._api.close()
             self._api = None
         pools = (self._pool, self._scraper, self._looker, self._checker, self._renderer)
-        for pool in (*pools, self._unpacker, self._reader, self._writer, self._recorder):
+        others = (self._assessor, self._unpacker, self._reader, self._writer, self._recorder)
+        for pool in (*pools, *others):
             pool.shutdown()
         if self._recording is not None:
             self._recording.store.close()
@@ -245,6 +259,8 @@ class Aggregator:
             found += self._pricing.findings()
         if self._recording is not None:
             found += self._recording.findings()
+        if self._budgeting is not None:
+            found += self._budgeting.findings()
         return found
 
     async def commit(self) -> bool:
@@ -302,12 +318,25 @@ class Aggregator:
         store = open_history(settings, self._ledger)
         if store is not None:
             self._recording = Recording(store, self._ledger, self._intake, self._troubles)
+        # Here, since time zones are files.
+        self._budgets = [section.budget(name) for name, section in settings.budgets.items()]
         self._targets.load()
 
     async def _listen(self) -> None:
         settings, ledger = self.settings, self.ledger
         live = Live(ledger)
         fleet = Fleet(ledger, live, settings, self._now_ms)
+        self._budgeting = Budgeting(
+            self._budgets,
+            ledger,
+            live,
+            fleet,
+            self.lease,
+            pool=self._assessor,
+            silent_after_ms=milliseconds(settings.silent_after),
+            troubles=self._troubles,
+            now_ms=self._now_ms,
+        )
         self._exporter = self._exports(fleet)
         recording = self._recording
         deliveries = Deliveries(
@@ -332,7 +361,7 @@ class Aggregator:
             leads=lambda: self.lease.token is not None,
         )
         app = build(
-            self._api.endpoints(),
+            (*self._api.endpoints(), *self._budgeting.endpoints()),
             deliveries,
             self._exporter,
             self._pool,
@@ -369,6 +398,7 @@ class Aggregator:
             self.lease,
             self._recording,
             checker=self._checker,
+            budgets=lambda: self.budgeting.leading,
             now_ms=self._now_ms,
         )
         # Its costly parts rest for themselves, and longer.

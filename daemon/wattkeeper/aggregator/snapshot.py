@@ -13,6 +13,7 @@ from wattkeeper.aggregator.history_metrics import HistoryFigures
 from wattkeeper.aggregator.polls import Poll, Polls
 from wattkeeper.aggregator.recording import Recording
 from wattkeeper.aggregator.shown_jobs import JobFigures, ShownJobs
+from wattkeeper.budgets.status import Status
 from wattkeeper.ledger.exported import AccountTotal, account_totals
 from wattkeeper.ledger.lease import Lease
 from wattkeeper.ledger.queries.balance import Balance, balance
@@ -44,6 +45,7 @@ class Snapshot:
     moved: int = 0
     leads: bool = True
     history: HistoryFigures | None = None
+    budgets: Sequence[Status] = ()
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ class Looker:
     """Takes snapshots. What is costly on a large fleet is looked up less often.
 
     `checker` runs the balance, the costliest part, which nothing but the first look waits for.
+    `budgets` says how these stood last.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Looker:
         recording: Recording | None,
         *,
         checker: Executor,
+        budgets: Callable[[], Sequence[Status]],
         now_ms: Callable[[], int],
     ) -> None:
         self._ledger = ledger
@@ -83,6 +87,7 @@ class Looker:
         self._lease = lease
         self._term: int | None = None
         self._recording = recording
+        self._budgets = budgets
         self._now_ms = now_ms
         self._balance = Cached(self._check, 60, pool=checker, patience_s=1)
         self._accounts = Cached(lambda: account_totals(ledger), 0)
@@ -120,6 +125,7 @@ class Looker:
             coverage=books.coverage,
             polls=self._polls.now(),
             leads=True,
+            budgets=self._budgets(),
         )
 
     def _follow(self) -> Snapshot:

@@ -1,6 +1,6 @@
 """`wattkeeper config`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -89,8 +89,15 @@ def _leaves(model: BaseModel, above: str = "") -> Iterator[tuple[str, Any]]:
         value = getattr(model, name)
         if isinstance(value, BaseModel):
             yield from _leaves(value, f"{above}{name}.")
+        elif isinstance(value, dict) and value and _are_tables(value.values()):
+            for key, table in value.items():
+                yield from _leaves(table, f"{above}{name}.{key}.")
         else:
             yield f"{above}{name}", dumped[name]
+
+
+def _are_tables(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, BaseModel) for value in values)
 
 
 def _say(value: Any) -> str:

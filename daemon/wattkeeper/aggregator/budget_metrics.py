@@ -1,0 +1,117 @@
+"""Budgets in `/metrics`: limits, how they stand, and where they are going."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from wattkeeper.budgets.budget import Kind
+from wattkeeper.budgets.levels import Level
+from wattkeeper.budgets.status import STATES, Status
+from wattkeeper.model.microjoules import joules
+
+_Value = Callable[[Status], float | None]
+
+
+def budgets(found: Sequence[Status]) -> Iterator[Metric]:
+    """Yield the metrics of budgets; what is not known has no sample."""
+    if not found:
+        return
+    info = GaugeMetricFamily(
+        "wattkeeper_budget_info",
+        "A budget, what it limits and what it is of; always 1.",
+        labels=("budget", "kind", "scope", "parent"),
+    )
+    level = GaugeMetricFamily(
+        "wattkeeper_budget_level",
+        "1 while a level is reached; warn, going to be exceeded (forecast), exceeded (hard).",
+        labels=("budget", "level"),
+    )
+    state = GaugeMetricFamily(
+        "wattkeeper_budget_state",
+        "1 for the state of a budget: the highest level it has reached, ok, off or unknown.",
+        labels=("budget", "state"),
+    )
+    for one in found:
+        info.add_metric([one.name, one.kind, one.scope_kind, one.parent], 1)
+        for reached in Level:
+            level.add_metric([one.name, reached.value], float(reached.value in one.levels))
+        for named in STATES:
+            state.add_metric([one.name, named], float(named == one.state))
+    yield from (info, level, state)
+    for name, text, value in _GAUGES:
+        gauge = GaugeMetricFamily(f"wattkeeper_budget_{name}", text, labels=("budget",))
+        for one in found:
+            seen = value(one)
+            if seen is not None:
+                gauge.add_metric([one.name], seen)
+        yield gauge
+    yield GaugeMetricFamily(
+        "wattkeeper_budget_evaluated_timestamp_seconds",
+        "When budgets were evaluated last.",
+        value=max(one.at_ms for one in found) / 1000,
+    )
+
+
+def _of_power(one: Status) -> float | None:
+    return None if one.kind == Kind.ENERGY else one.limit / 1000
+
+
+def _of_energy(one: Status) -> float | None:
+    return joules(one.limit) if one.kind == Kind.ENERGY else None
+
+
+def _energy_ratio(one: Status) -> float | None:
+    return None if one.kind == Kind.WATTS else one.ratio
+
+
+def _end(one: Status) -> float | None:
+    return None if one.kind == Kind.WATTS else one.end_ms / 1000
+
+
+_GAUGES: tuple[tuple[str, str, _Value], ...] = (
+    ("watts", "The limit on power, or on the mean power of a billed interval.", _of_power),
+    ("joules", "The limit on the energy of a period.", _of_energy),
+    ("warn_ratio", "Part of the limit from which on it warns.", lambda one: one.warn_at),
+    ("power_watts", "Power of what the budget is of, now.", lambda one: one.watts),
+    (
+        "energy_ratio",
+        "What is used of the energy that the running period or billed interval allows.",
+        _energy_ratio,
+    ),
+    (
+        "used_ratio",
+        "What is compared with the limit: power, or what is used of the running interval.",
+        lambda one: one.ratio,
+    ),
+    (
+        "before_ratio",
+        "What the billed interval before the running one used of what it allows.",
+        lambda one: one.before_ratio,
+    ),
+    (
+        "forecast_ratio",
+        "What will be used at the end of the running interval, as a part of the limit.",
+        lambda one: None if one.forecast is None else one.forecast.ratio,
+    ),
+    (
+        "forecast_low_ratio",
+        "Lower end of the band that holds nine of ten errors of the forecast.",
+        lambda one: None if one.forecast is None else one.forecast.low_ratio,
+    ),
+    (
+        "forecast_high_ratio",
+        "Upper end of the band that holds nine of ten errors of the forecast.",
+        lambda one: None if one.forecast is None else one.forecast.high_ratio,
+    ),
+    (
+        "coverage_ratio",
+        "How complete the reading is: silent nodes are missing in it.",
+        lambda one: one.coverage,
+    ),
+    (
+        "silent_nodes",
+        "Nodes of the budget that say nothing now.",
+        lambda one: float(one.silent_nodes),
+    ),
+    ("end_timestamp_seconds", "End of the running period or billed interval.", _end),
+)

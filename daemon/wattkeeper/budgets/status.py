@@ -1,0 +1,152 @@
+"""How a budget stands: what is answered, exported, told, and kept for other aggregators."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from wattkeeper.budgets.budget import Budget, Kind
+from wattkeeper.budgets.levels import Level
+from wattkeeper.budgets.readings import Reading
+
+OK, OFF, UNKNOWN = "ok", "off", "unknown"
+STATES = (OK, Level.WARN.value, Level.FORECAST.value, Level.HARD.value, OFF, UNKNOWN)
+
+
+class Contributor(msgspec.Struct, frozen=True):
+    """Who draws much of it now. `kind` is job, account or node."""
+
+    kind: str
+    name: str
+    watts: float
+
+
+class Ahead(msgspec.Struct, frozen=True):
+    """Where the running interval will end, as parts of the limit."""
+
+    ratio: float
+    low_ratio: float | None
+    high_ratio: float | None
+    method: str
+
+
+class Status(msgspec.Struct, frozen=True):
+    """One budget at one instant. Instants are UTC milliseconds, energies microjoules.
+
+    `state`: the highest level that is reached; `ok`; `off` outside of the calendar; `unknown`
+    where nothing is known. `levels`: since when each is reached. `ratio`: what is compared with
+    the limit: power, or what is used of the running interval. `before_ratio`: the billed interval
+    before it. `live_uj`: the part of `used_uj` that is not in the books yet.
+    """
+
+    name: str
+    kind: str
+    scope: str
+    scope_kind: str
+    parent: str
+    limit: int
+    warn_at: float
+    at_ms: int
+    start_ms: int
+    end_ms: int
+    state: str
+    levels: dict[str, int]
+    watts: float | None
+    ratio: float | None
+    used_uj: int | None
+    live_uj: int | None
+    before_ratio: float | None
+    forecast: Ahead | None
+    coverage: float | None
+    silent_nodes: int
+    silent_watts: float
+    top: list[Contributor]
+
+    @property
+    def since_ms(self) -> int | None:
+        """Since when it is in its state, as far as that is a level."""
+        return self.levels.get(self.state)
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Status)
+
+
+def dump(status: Status) -> str:
+    """Return a status as it is kept."""
+    return _encoder.encode(status).decode()
+
+
+def load(text: str) -> Status | None:
+    """Read one that was kept; None for that of another version."""
+    try:
+        return _decoder.decode(text)
+    except msgspec.DecodeError:
+        return None
+
+
+def status(budget: Budget, reading: Reading, levels: Mapping[Level, int], at_ms: int) -> Status:
+    """Return how a budget stands by a reading and the levels that are reached, since when."""
+    interval = reading.interval
+    found = ratio(budget, reading)
+    state = OK if found is not None else UNKNOWN
+    for level in Level:
+        state = level.value if level in levels else state
+    of_energy = budget.kind is not Kind.WATTS and reading.used_uj is not None
+    return Status(
+        name=budget.name,
+        kind=budget.kind.value,
+        scope=str(budget.scope),
+        scope_kind=budget.scope.kind.value,
+        parent=budget.parent,
+        limit=budget.limit,
+        warn_at=budget.warn_at,
+        at_ms=at_ms,
+        start_ms=interval.start_ms,
+        end_ms=interval.end_ms,
+        state=state if interval.counts else OFF,
+        levels={level.value: since_ms for level, since_ms in levels.items()},
+        watts=reading.watts,
+        ratio=found,
+        used_uj=round(reading.used_uj or 0) if of_energy else None,
+        live_uj=round(reading.live_uj) if of_energy else None,
+        before_ratio=before_ratio(budget, reading),
+        forecast=ahead(budget, reading),
+        coverage=reading.coverage,
+        silent_nodes=reading.silent_nodes,
+        silent_watts=reading.silent_watts,
+        top=[
+            Contributor(kind, name, watts)
+            for kind, ranked in reading.top.items()
+            for name, watts in ranked
+        ],
+    )
+
+
+def ratio(budget: Budget, reading: Reading) -> float | None:
+    """Return what is compared with the limit, as a part of it."""
+    if budget.kind is Kind.WATTS:
+        return None if reading.watts is None else reading.watts * 1000 / budget.limit
+    if reading.used_uj is None:
+        return None
+    return reading.used_uj / budget.allowance_uj(reading.interval)
+
+
+def before_ratio(budget: Budget, reading: Reading) -> float | None:
+    """Return what the billed interval before used of its limit."""
+    if reading.before_uj is None:
+        return None
+    return reading.before_uj / budget.allowance_uj(reading.interval)
+
+
+def ahead(budget: Budget, reading: Reading) -> Ahead | None:
+    """Return where the running interval will end."""
+    expected = reading.forecast
+    if expected is None:
+        return None
+    whole = budget.allowance_uj(reading.interval)
+    return Ahead(
+        expected.uj / whole,
+        None if expected.low_uj is None else expected.low_uj / whole,
+        None if expected.high_uj is None else expected.high_uj / whole,
+        expected.method,
+    )

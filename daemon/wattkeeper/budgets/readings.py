@@ -19,7 +19,6 @@ MOST_NAMED = 5
 """Jobs, accounts and nodes that are named, of each."""
 _RESTS = 50
 """Pause after a look at closed slots, in lengths of it."""
-_LOOK_S = 60.0
 
 _OF_MINUTE = "used so far, and the mean power of the last minute for the rest"
 _OF_DAY = "used so far, and the mean power of the last 24 hours for the rest"
@@ -113,8 +112,7 @@ class Reader:
         )
         if books is None or not same or began_s >= self._look_s:
             books = self._books = look(self._ledger, self._budgets, scopes, now_ms)
-            lasted_s = self._clock() - began_s
-            self._look_s = began_s + max(_LOOK_S, _RESTS * lasted_s)
+            self._look_s = began_s + _RESTS * (self._clock() - began_s)
         return books
 
     def _with_energy(

@@ -40,6 +40,7 @@ COMMANDS: dict[str, Entry] = {
     "trace": Entry(ASK, "trace", "Trace", "the power of a job over time, as a plot"),
     "report": Entry(ASK, "report", "Report", "energy by user, account, partition, node, …"),
     "balance": Entry(ASK, "balance", "Balance", "do the books balance? exit 1 if not"),
+    "budgets": Entry(ASK, "budgets", "Budgets", "will a budget be exceeded? exit 1 if one is"),
     "export": Entry(ASK, "export", "Export", "history into a Parquet or CSV file"),
     "doctor": Entry(NODE, "doctor", "Doctor", "what is seen here, what is not, and what to do"),
     "mark": Entry(

@@ -1,21 +1,55 @@
 """Budgets in `/metrics`: limits, how they stand, and where they are going."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from wattkeeper.budgets.budget import Kind
 from wattkeeper.budgets.levels import Level
 from wattkeeper.budgets.status import STATES, Status
+from wattkeeper.budgets.telling import Counts
 from wattkeeper.model.microjoules import joules
 
 _Value = Callable[[Status], float | None]
 
 
-def budgets(found: Sequence[Status]) -> Iterator[Metric]:
-    """Yield the metrics of budgets; what is not known has no sample."""
-    if not found:
-        return
+@dataclass(frozen=True, slots=True)
+class BudgetFigures:
+    """How budgets stood last, and what was told of them; None where nobody is told from here."""
+
+    found: Sequence[Status] = ()
+    alerts: Counts | None = None
+
+
+NO_BUDGETS = BudgetFigures()
+
+
+def budgets(figures: BudgetFigures) -> Iterator[Metric]:
+    """Yield the metrics of budgets and alerts; what is not known has no sample."""
+    if figures.found:
+        yield from _budgets(figures.found)
+    if figures.alerts is not None:
+        yield from _alerts(figures.alerts)
+
+
+def _alerts(counts: Counts) -> Iterator[Metric]:
+    yield CounterMetricFamily(
+        "wattkeeper_alerts_sent",
+        "Alerts and ends of alerts that the receiver took, repeats included.",
+        value=float(counts.sent),
+    )
+    yield CounterMetricFamily(
+        "wattkeeper_alerts_failures", "Times that it did not.", value=float(counts.failures)
+    )
+    yield GaugeMetricFamily(
+        "wattkeeper_alerts_waiting",
+        "Alerts and ends of alerts that it has not heard of yet.",
+        value=float(counts.waiting),
+    )
+
+
+def _budgets(found: Sequence[Status]) -> Iterator[Metric]:
     info = GaugeMetricFamily(
         "wattkeeper_budget_info",
         "A budget, what it limits and what it is of; always 1.",

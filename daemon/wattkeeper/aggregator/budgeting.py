@@ -10,6 +10,9 @@ from pydantic import Field
 from sqlalchemy.exc import SQLAlchemyError
 
 from wattkeeper.aggregator import budget_answers
+from wattkeeper.aggregator.alerting import Alerting
+from wattkeeper.aggregator.budget_config import AlertsSection
+from wattkeeper.aggregator.budget_metrics import BudgetFigures
 from wattkeeper.aggregator.endpoint import Endpoint, Query
 from wattkeeper.aggregator.fleet import Fleet
 from wattkeeper.aggregator.live import Live
@@ -53,6 +56,7 @@ class Budgeting:
         fleet: Fleet,
         lease: Lease,
         *,
+        alerts: AlertsSection,
         pool: Executor,
         silent_after_ms: int,
         troubles: Troubles,
@@ -70,12 +74,21 @@ class Budgeting:
             ledger, budgets, silent_after_ms=silent_after_ms, clock=time.monotonic
         )
         self.judge = Judge(ledger, budgets)
+        self._alerting = Alerting(
+            alerts, ledger, lease, pool=pool, troubles=troubles, now_ms=now_ms
+        )
         self._term: int | None = None
         self._found: list[Status] = []
         self._pool = pool
 
-    async def run(self) -> None:
-        """Evaluate until cancelled; nothing is to be done where there are no budgets."""
+    def begin(self) -> list[asyncio.Task[None]]:
+        """Return the tasks that evaluate and tell; they run until they are cancelled."""
+        return [
+            asyncio.create_task(self._run(), name="budgets"),
+            asyncio.create_task(self._alerting.run(), name="alerts"),
+        ]
+
+    async def _run(self) -> None:
         loop = asyncio.get_running_loop()
         while self.budgets:
             began_s = loop.time()
@@ -119,13 +132,16 @@ class Budgeting:
         kept = (status.load(text) for text in breaches.states(self._ledger))
         return [one for one in kept if one is not None]
 
-    @property
-    def leading(self) -> list[Status]:
-        """How they stood last, if this aggregator leads."""
-        return list(self._found) if self._lease.token is not None else []
+    def figures(self) -> BudgetFigures:
+        """Return what is exported: how they stood last, if this aggregator leads."""
+        found = list(self._found) if self._lease.token is not None else []
+        return BudgetFigures(found, self._alerting.counts)
 
     def findings(self) -> list[Finding]:
-        """Return how it goes with the evaluation."""
+        """Return how it goes with evaluation and alerts."""
+        return [*self._evaluating(), *self._alerting.findings()]
+
+    def _evaluating(self) -> list[Finding]:
         if not self.budgets:
             return []
         why = self._troubles.why(_TROUBLE)

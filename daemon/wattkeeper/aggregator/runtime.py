@@ -199,7 +199,7 @@ class Aggregator:
             now_ms=self._now_ms,
         )
         self._tasks += fetching.begin()
-        self._tasks.append(asyncio.create_task(self.budgeting.run(), name="budgets"))
+        self._tasks += self.budgeting.begin()
         _log.info("listening on %s, ledger %s", self.url, self.ledger)
 
     async def stop(self) -> None:
@@ -332,6 +332,7 @@ class Aggregator:
             live,
             fleet,
             self.lease,
+            alerts=settings.alerts,
             pool=self._assessor,
             silent_after_ms=milliseconds(settings.silent_after),
             troubles=self._troubles,
@@ -398,7 +399,7 @@ class Aggregator:
             self.lease,
             self._recording,
             checker=self._checker,
-            budgets=lambda: self.budgeting.leading,
+            budgets=self.budgeting.figures,
             now_ms=self._now_ms,
         )
         # Its costly parts rest for themselves, and longer.

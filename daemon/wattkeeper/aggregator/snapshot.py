@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wattkeeper.aggregator import answers
+from wattkeeper.aggregator.budget_metrics import NO_BUDGETS, BudgetFigures
 from wattkeeper.aggregator.cached import Cached
 from wattkeeper.aggregator.fleet import Fleet
 from wattkeeper.aggregator.history_metrics import HistoryFigures
 from wattkeeper.aggregator.polls import Poll, Polls
 from wattkeeper.aggregator.recording import Recording
 from wattkeeper.aggregator.shown_jobs import JobFigures, ShownJobs
-from wattkeeper.budgets.status import Status
 from wattkeeper.ledger.exported import AccountTotal, account_totals
 from wattkeeper.ledger.lease import Lease
 from wattkeeper.ledger.queries.balance import Balance, balance
@@ -45,7 +45,7 @@ class Snapshot:
     moved: int = 0
     leads: bool = True
     history: HistoryFigures | None = None
-    budgets: Sequence[Status] = ()
+    budgets: BudgetFigures = NO_BUDGETS
 
 
 @dataclass(slots=True)
@@ -76,7 +76,7 @@ class Looker:
         recording: Recording | None,
         *,
         checker: Executor,
-        budgets: Callable[[], Sequence[Status]],
+        budgets: Callable[[], BudgetFigures],
         now_ms: Callable[[], int],
     ) -> None:
         self._ledger = ledger

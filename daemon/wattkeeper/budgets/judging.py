@@ -178,6 +178,8 @@ def _seen(level: Level, stands: Status) -> float | None:
 def _detail(stands: Status) -> str:
     """Return what is told of a breach later, as JSON."""
     return msgspec.json.encode({
+        "kind": stands.kind,
+        "scope": stands.scope,
         "limit": stands.limit,
         "watts": stands.watts,
         "used_uj": None if stands.used_uj is None else str(stands.used_uj),

@@ -178,6 +178,19 @@ async def test_run_dies_with_its_tasks(tmp_path: Path, monkeypatch: pytest.Monke
             await Aggregator(settings(tmp_path)).run(asyncio.Event())
 
 
+async def test_no_task_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that did would leave its work undone without a word."""
+    aggregator = Aggregator(settings(tmp_path))
+
+    async def done() -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(aggregator, "_commit_forever", done)
+    with pytest.raises(RuntimeError, match="the task 'commit' has ended"):
+        async with asyncio.timeout(20):
+            await aggregator.run(asyncio.Event())
+
+
 def start(folder: Path, port: int) -> "subprocess.Popen[str]":
     """Start `wattkeeper aggregator` as a program."""
     args = ["--data-dir", str(folder), "--listen", f"127.0.0.1:{port}", "--commit-interval", "1h"]

@@ -50,11 +50,16 @@ class Alerting:
         """What was told, None where nobody is."""
         return None if self._teller is None else self._teller.counts
 
-    async def run(self) -> None:
-        """Tell what is due until cancelled."""
-        while self._teller is not None:
+    def begin(self) -> list[asyncio.Task[None]]:
+        """Return the task that tells what is due until it is cancelled, none if nobody is told."""
+        if self._teller is None:
+            return []
+        return [asyncio.create_task(self._run(self._teller), name="alerts")]
+
+    async def _run(self, teller: Teller) -> None:
+        while True:
             if self._lease.token is not None:
-                await self._tell(self._teller)
+                await self._tell(teller)
             await asyncio.sleep(_EVERY_S)
 
     async def _tell(self, teller: Teller) -> None:

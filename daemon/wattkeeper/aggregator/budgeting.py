@@ -83,14 +83,12 @@ class Budgeting:
 
     def begin(self) -> list[asyncio.Task[None]]:
         """Return the tasks that evaluate and tell; they run until they are cancelled."""
-        return [
-            asyncio.create_task(self._run(), name="budgets"),
-            asyncio.create_task(self._alerting.run(), name="alerts"),
-        ]
+        tasks = [asyncio.create_task(self._run(), name="budgets")] if self.budgets else []
+        return tasks + self._alerting.begin()
 
     async def _run(self) -> None:
         loop = asyncio.get_running_loop()
-        while self.budgets:
+        while True:
             began_s = loop.time()
             await self.assess()
             await asyncio.sleep(max(_EVERY_S, _RESTS * (loop.time() - began_s)))

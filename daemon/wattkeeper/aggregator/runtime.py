@@ -244,6 +244,7 @@ class Aggregator:
             for task in self._tasks:
                 if task.done():
                     task.result()
+                    raise RuntimeError(f"the task {task.get_name()!r} has ended")
         finally:
             await self.stop()
 

@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
-from wattkeeper.aggregator import windows
+from wattkeeper.aggregator import closed, windows
 from wattkeeper.aggregator.endpoint import Endpoint
 from wattkeeper.aggregator.metrics import Exporter
 from wattkeeper.aggregator.openapi import document
@@ -45,6 +45,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 def build(
     endpoints: Sequence[Endpoint[Any]],
     deliveries: windows.Deliveries,
+    statements: closed.Closed,
     exporter: Exporter,
     pool: Executor,
     scraper: Executor,
@@ -58,6 +59,7 @@ def build(
     for endpoint in endpoints:
         app.router.add_get(endpoint.path, endpoint.handler(pool))
     app.router.add_post(windows.PATH, deliveries.handle)
+    app.router.add_post(closed.PATH, statements.handle)
     Pages(endpoints, pool, renderer).add_to(app)
 
     async def metrics(request: web.Request) -> web.Response:
@@ -70,6 +72,7 @@ def build(
         endpoints,
         {
             windows.PATH: windows.openapi(),
+            closed.PATH: closed.openapi(),
             "/metrics": _plain("Metrics for Prometheus", "text/plain"),
             "/openapi.json": _plain("This document", "application/json"),
             **Pages.documented(),

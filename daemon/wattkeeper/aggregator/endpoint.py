@@ -32,6 +32,7 @@ T = TypeVar("T")
 class Endpoint(Generic[Q]):
     """`GET path`. `respond` runs in a thread and may take its time.
 
+    Bytes are JSON that is answered as it stands, of the form of `answer`.
     `many`: it answers with a list of `answer`. `at_once`: it needs no thread, so that a probe is
     answered also while every thread has a long question. `pool`: threads of its own; `limit_s`: how
     long its answer may take.
@@ -41,7 +42,7 @@ class Endpoint(Generic[Q]):
     summary: str
     query: type[Q]
     answer: type[BaseModel]
-    respond: Callable[[Q], BaseModel | Sequence[BaseModel]]
+    respond: Callable[[Q], BaseModel | Sequence[BaseModel] | bytes]
     many: bool = False
     at_once: bool = False
     pool: Executor | None = None
@@ -92,6 +93,8 @@ class Endpoint(Generic[Q]):
 
         def work(query: Q) -> bytes:
             answer = self.respond(query)
+            if isinstance(answer, bytes):
+                return answer
             if isinstance(answer, BaseModel):
                 return answer.model_dump_json().encode()
             return b"[" + b",".join(item.model_dump_json().encode() for item in answer) + b"]"

@@ -35,6 +35,8 @@ def document(
     for endpoint in listed:
         named |= endpoint.query.model_json_schema(ref_template=_REF).get("$defs", {})
     paths = {endpoint.path: {"get": _operation(endpoint)} for endpoint in listed}
+    for path, item in others.items():
+        paths[path] = paths.get(path, {}) | item
     return {
         "openapi": "3.1.0",
         "info": {
@@ -44,7 +46,7 @@ def document(
             "`*_uj` are whole microjoules as decimal strings.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "paths": dict(sorted({**paths, **others}.items())),
+        "paths": dict(sorted(paths.items())),
         "components": {"schemas": named},
     }
 

@@ -13,6 +13,7 @@ from wattkeeper.aggregator.api import Api
 from wattkeeper.aggregator.app import build
 from wattkeeper.aggregator.budgeting import Budgeting
 from wattkeeper.aggregator.cached import Cached
+from wattkeeper.aggregator.closed import Closed
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.fetching import Fetching
 from wattkeeper.aggregator.fleet import Fleet
@@ -147,6 +148,13 @@ class Aggregator:
         if self._exporter is None:
             raise RuntimeError("the aggregator is not started")
         return self._exporter
+
+    @property
+    def pricing(self) -> Pricing:
+        """What knows price, carbon intensity and PUE."""
+        if self._pricing is None:
+            raise RuntimeError("the aggregator is not started")
+        return self._pricing
 
     @property
     def app(self) -> web.Application:
@@ -359,12 +367,20 @@ class Aggregator:
             self._now_ms,
             findings=self.findings,
             telemetry=None if recording is None else recording.store,
-            pricing=self._pricing,
+            pricing=self.pricing,
             leads=lambda: self.lease.token is not None,
         )
+        statements = Closed(
+            ledger, self.pricing, token=settings.token, pool=self._pool, now_ms=self._now_ms
+        )
         app = build(
-            (*self._api.endpoints(), *self._budgeting.endpoints()),
+            (
+                *self._api.endpoints(),
+                *self._budgeting.endpoints(),
+                *statements.endpoints(),
+            ),
             deliveries,
+            statements,
             self._exporter,
             self._pool,
             self._scraper,

@@ -1,7 +1,6 @@
 """`POST /v1/windows`: deliveries of agents."""
 
 import asyncio
-import hmac
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -10,6 +9,7 @@ import msgspec
 from aiohttp import web
 from pydantic import SecretStr
 
+from wattkeeper.aggregator.access import authorize
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.openapi import problem_response
 from wattkeeper.aggregator.problem import ProblemError
@@ -24,6 +24,7 @@ from wattkeeper.ledger.store import LedgerError
 PATH = "/v1/windows"
 _LARGE = 128 << 10
 """Bytes from which on a delivery is unpacked in a thread: a backlog, not the usual window."""
+_ADVICE = "set aggregator.token of the agent to its `token`"
 _STATUS = {"fork": 409, "two-live-journals": 409, "two-live-meters": 409, "invalid": 400}
 
 _log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class Deliveries:
     async def handle(self, request: web.Request) -> web.Response:
         """Take one delivery and answer with an `Ack`."""
         try:
-            self._authorize(request)
+            authorize(request, self._token, _ADVICE)
             batch = await self._unpack(request)
             await self._look(batch)
             ack = self._accept(batch)
@@ -70,20 +71,6 @@ class Deliveries:
             self._counts.refused["too-large"] += 1
             raise
         return web.Response(body=msgspec.json.encode(ack), content_type="application/json")
-
-    def _authorize(self, request: web.Request) -> None:
-        if self._token is None:
-            return
-        scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
-        wanted = self._token.get_secret_value().encode()
-        given = shown.strip().encode(errors="replace")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given, wanted):
-            raise ProblemError(
-                401,
-                "unauthorized",
-                "this aggregator wants a token: set aggregator.token of the agent to its `token`",
-                "Authorization",
-            )
 
     async def _unpack(self, request: web.Request) -> wire.Batch:
         if request.content_type != wire.CONTENT_TYPE:

@@ -1,0 +1,206 @@
+"""`/v1/statements`: closed periods, listed, shown and checked; and how one is closed."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import Any
+
+from aiohttp import web
+from pydantic import Field, SecretStr, ValidationError
+
+from wattkeeper.aggregator import closing, periods, statement_answers
+from wattkeeper.aggregator.access import authorize
+from wattkeeper.aggregator.endpoint import Endpoint, Query
+from wattkeeper.aggregator.openapi import problem_response
+from wattkeeper.aggregator.pricing import Pricing
+from wattkeeper.aggregator.problem import ProblemError
+from wattkeeper.aggregator.statement_lines import Lines, total, write
+from wattkeeper.aggregator.times import rfc3339
+from wattkeeper.ledger.statements import (
+    ClosedMeanwhileError,
+    Statement,
+    broken_links,
+    statements,
+)
+from wattkeeper.ledger.store import Ledger
+from wattkeeper.model import grid
+
+PATH = "/v1/statements"
+_ADVICE = "show it with --token-file, or as Authorization: Bearer"
+_MOST_BYTES = 4096
+
+
+class Nothing(Query):
+    """No parameters."""
+
+
+class StatementQuery(Query):
+    """One statement."""
+
+    id: str = Field(description="its number, or its period: 3, 2026-03")
+
+
+class Closed:
+    """Closes periods, and answers for those that are closed. All but `handle` blocks."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        pricing: Pricing,
+        *,
+        token: SecretStr | None,
+        pool: Executor,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._ledger = ledger
+        self._pricing = pricing
+        self._token = token
+        self._pool = pool
+        self._now_ms = now_ms
+
+    def endpoints(self) -> tuple[Endpoint[Any], ...]:
+        """Return the endpoints that ask."""
+        one, answers = f"{PATH}/{{id}}", statement_answers
+        return (
+            Endpoint(PATH, "Statements of closed periods", Nothing, answers.Statements, self._all),
+            Endpoint(one, "One statement", StatementQuery, answers.Statement, self._show),
+            Endpoint(
+                f"{one}/check",
+                "Do the books still say what was stated?",
+                StatementQuery,
+                answers.Check,
+                self._check,
+            ),
+        )
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Close a period and answer with its statement."""
+        authorize(request, self._token, _ADVICE)
+        asked = await _read(request)
+        loop = asyncio.get_running_loop()
+        made = await loop.run_in_executor(self._pool, self.close, asked)
+        location = {"Location": f"{PATH}/{made.number}"}
+        body, kind = made.body.encode(), "application/json"
+        return web.Response(status=201, body=body, content_type=kind, headers=location)
+
+    def close(self, asked: statement_answers.Close) -> Statement:
+        """Close a period.
+
+        Raises:
+            ProblemError: it has not ended, or a part of it is closed already.
+
+        """
+        zone = periods.zone(asked.timezone)
+        now_ms, slot_ms = self._now_ms(), self._ledger.slot_ms
+        since_ms, until_ms = (
+            grid.floor(at_ms, slot_ms) for at_ms in periods.calendar(asked.period, now_ms, zone)
+        )
+        if until_ms > now_ms:
+            detail = f"{asked.period} ends at {rfc3339(until_ms)}; close it after that"
+            raise ProblemError(409, "not-ended", detail, "period")
+        closed = statements(self._ledger)
+        if broken := broken_links(closed):
+            detail = f"statements {_names(broken)} are not what was closed; restore them first"
+            raise ProblemError(409, "broken-statements", detail)
+        for one in closed:
+            if one.since_ms < until_ms and since_ms < one.until_ms:
+                detail = (
+                    f"statement {one.number} ({one.period}) has closed {rfc3339(one.since_ms)} to "
+                    f"{rfc3339(one.until_ms)}; what came later will be an adjustment in the next"
+                )
+                raise ProblemError(409, "closed", detail, "period")
+        period = closing.Period(asked.period, asked.timezone, since_ms, until_ms)
+        try:
+            return closing.close(self._ledger, self._pricing, period, now_ms)
+        except ClosedMeanwhileError as error:
+            raise ProblemError(409, "closed", str(error), "period") from error
+
+    def _all(self, _: Nothing) -> statement_answers.Statements:
+        closed = statements(self._ledger)
+        broken = broken_links(closed)
+        return statement_answers.Statements(
+            intact=not broken,
+            statements=[
+                statement_answers.StatementRef(
+                    number=one.number,
+                    period=one.period,
+                    since=rfc3339(one.since_ms),
+                    until=rfc3339(one.until_ms),
+                    closed=rfc3339(one.closed_ms),
+                    hash=one.hash,
+                    previous=one.previous or None,
+                    intact=one.number not in broken,
+                )
+                for one in closed
+            ],
+        )
+
+    def _show(self, query: StatementQuery) -> bytes:
+        return _find(statements(self._ledger), query.id).body.encode()
+
+    def _check(self, query: StatementQuery) -> statement_answers.Check:
+        closed = statements(self._ledger)
+        found = _find(closed, query.id)
+        broken = broken_links(closed)
+        rows: Lines | None = None
+        if not broken:
+            bodies = [one.told() for one in closed]
+            rows = closing.moved(self._ledger, self._pricing, found, bodies)
+        return statement_answers.Check.model_validate(
+            {
+                "number": found.number,
+                "period": found.period,
+                "hash": found.hash,
+                "intact": not broken,
+                "broken": sorted(broken),
+                "moved": None if rows is None else bool(rows),
+                "rows": write(rows or {}),
+                "total": total((rows or {}).values()).told(),
+            }
+        )
+
+
+async def _read(request: web.Request) -> statement_answers.Close:
+    if request.content_type != "application/json":
+        # Also keeps pages of others from closing periods by a form in somebody's browser.
+        detail = "send Content-Type: application/json"
+        raise ProblemError(415, "unsupported-media-type", detail, "Content-Type")
+    body = await request.content.read(_MOST_BYTES)
+    try:
+        return statement_answers.Close.model_validate_json(body)
+    except ValidationError as error:
+        item = error.errors()[0]
+        name = str(item["loc"][0]) if item["loc"] else "body"
+        detail = f"{name}: {item['msg']}"
+        raise ProblemError(400, "bad-parameter", detail, name) from error
+
+
+def _names(numbers: set[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))
+
+
+def _find(closed: list[Statement], wanted: str) -> Statement:
+    for one in closed:
+        if wanted in (str(one.number), one.period):
+            return one
+    detail = f"{wanted[:80]} is no statement; {PATH} lists them"
+    raise ProblemError(404, "unknown-statement", detail, "id")
+
+
+def openapi() -> dict[str, Any]:
+    """Return what posting does, for the OpenAPI document."""
+    made = {"schema": {"$ref": "#/components/schemas/Statement"}}
+    schema = statement_answers.Close.model_json_schema()
+    return {
+        "post": {
+            "summary": "Close a period",
+            "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+            "responses": {
+                "201": {
+                    "description": "its statement",
+                    "content": {"application/json": made},
+                },
+                "default": problem_response(),
+            },
+        }
+    }

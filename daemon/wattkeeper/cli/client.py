@@ -66,6 +66,25 @@ def ask(
     return json.loads(_fetch(url, path, query, patience_s, "json"))
 
 
+def tell(
+    url: str | None,
+    path: str,
+    body: Mapping[str, Any],
+    *,
+    token: str | None,
+    patience_s: float = 120.0,
+) -> Any:
+    """Return the aggregator's answer to `POST path` with a body in JSON.
+
+    Raises:
+        CommandError: as `ask`.
+
+    """
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    sent = {"json": body, "headers": headers}
+    return json.loads(_fetch(url, path, None, patience_s, "json", sent))
+
+
 def save(url: str | None, path: str, query: Mapping[str, str | None], file: Path) -> None:
     """Write the aggregator's page at `path` into a file.
 
@@ -86,11 +105,12 @@ def _fetch(
     query: Mapping[str, str | None] | None,
     patience_s: float,
     kind: Literal["json", "html"],
+    sent: Mapping[str, Any] | None = None,
 ) -> bytes:
     base = find(url)
     asked = {name: value for name, value in (query or {}).items() if value is not None}
     try:
-        return asyncio.run(_get(base, path, asked, patience_s, kind))
+        return asyncio.run(_get(base, path, asked, patience_s, kind, sent))
     except aiohttp.ClientConnectorError as error:
         raise CommandError(
             f"no aggregator answers at {base} ({error.strerror or error}). Start one with "
@@ -109,12 +129,14 @@ async def _get(
     query: Mapping[str, str],
     patience_s: float,
     kind: Literal["json", "html"],
+    sent: Mapping[str, Any] | None,
 ) -> bytes:
+    method = "GET" if sent is None else "POST"
     timeout = aiohttp.ClientTimeout(total=patience_s, sock_connect=10)
     headers = {"Accept": f"{_TYPES[kind]}, application/problem+json"}
     async with (
         aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
-        session.get(f"{base}{path}", params=dict(query)) as answer,
+        session.request(method, f"{base}{path}", params=dict(query), **(sent or {})) as answer,
     ):
         if answer.status == 500:
             raise CommandError(f"{base}{path} failed inside the aggregator; see its log", NO_ANSWER)

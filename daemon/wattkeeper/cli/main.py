@@ -39,6 +39,8 @@ COMMANDS: dict[str, Entry] = {
     "jobs": Entry(ASK, "jobs", "Jobs", "my jobs of the last 7 days, or anyone's"),
     "trace": Entry(ASK, "trace", "Trace", "the power of a job over time, as a plot"),
     "report": Entry(ASK, "report", "Report", "energy by user, account, partition, node, …"),
+    "close": Entry(ASK, "close", "Close", "freeze a period as a statement"),
+    "statement": Entry(ASK, "statement", "Statement", "the statements of closed periods"),
     "balance": Entry(ASK, "balance", "Balance", "do the books balance? exit 1 if not"),
     "budgets": Entry(ASK, "budgets", "Budgets", "will a budget be exceeded? exit 1 if one is"),
     "export": Entry(ASK, "export", "Export", "history into a Parquet or CSV file"),

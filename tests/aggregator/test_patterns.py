@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattkeeper.aggregator import groups, job_ids
+from wattkeeper.aggregator import job_ids
 
 
 @pytest.mark.parametrize(
@@ -38,10 +38,3 @@ def test_job_ids_never_explode(pattern: str) -> None:
     """Any text gives at most LIMIT ids, or a ValueError."""
     with contextlib.suppress(ValueError):
         assert len(job_ids.expand(pattern)) <= job_ids.LIMIT
-
-
-def test_labels_by_node() -> None:
-    """A node has a label of each kind that names it."""
-    configured = {"rack": {"r1": ["n[1-2]"]}, "row": {"a": ["n1"]}}
-    expected = {"n1": {"rack": "r1", "row": "a"}, "n2": {"rack": "r1"}}
-    assert expected == groups.labels_by_node(configured)

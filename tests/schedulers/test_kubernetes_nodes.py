@@ -72,3 +72,11 @@ def test_nodes_that_draw_nothing_here(gone: dict[str, Any]) -> None:
     """Powered down, or no machine at all."""
     assert not _node(ready="False", **gone).expected
     assert _node(taints=[{"key": "nvidia.com/gpu", "effect": "NoSchedule"}]).expected
+
+
+def test_chosen_labels() -> None:
+    """No others are kept; a node without one is not marked with it."""
+    shown = shown_node("n1", {}, {"rack": "r12", "secret": "x"})
+    item = msgspec.json.decode(msgspec.json.encode(shown), type=Node)
+    assert node(item, "c", ("rack", "zone")).marks == ("label:rack=r12",)
+    assert node(item, "c").marks == ()

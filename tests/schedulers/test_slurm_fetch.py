@@ -129,6 +129,29 @@ async def test_nodes_of_newer_versions(installed: Installed) -> None:
     assert ["n1", "n4"] == [node.name for node in answer.nodes]
 
 
+async def test_topology(installed: Installed) -> None:
+    """Asked for where groups are made of it; a Slurm without one says nothing of nodes' places."""
+    installed.command(
+        "scontrol",
+        f'case "$*" in *topology*) echo "SwitchName=s7 Level=0 Nodes=n1";; '
+        f"*) cat '{FIXTURES}/26.05/scontrol_show_nodes.json';; esac",
+    )
+    answer, _ = await ask(installed, topology=True)
+    marks = {node.name: node.marks for node in answer.nodes}
+    assert ("topology:=s7" in marks["n1"], "topology:=s7" in marks["n4"]) == (True, False)
+    answer, _ = await ask(installed)
+    assert "topology:=s7" not in answer.nodes[0].marks
+    installed.command(
+        "scontrol",
+        f'case "$*" in *topology*) echo "no way" >&2; exit 1;; '
+        f"*) cat '{FIXTURES}/26.05/scontrol_show_nodes.json';; esac",
+    )
+    answer, done = await ask(installed, topology=True)
+    assert (2, "", "scontrol failed (exit 1): no way") == (
+        len(answer.nodes), done.no_nodes, done.no_topology,
+    )  # fmt: skip
+
+
 async def test_nodes_that_cannot_be_told(installed: Installed) -> None:
     """Names of jobs matter more: they are told without."""
     installed.command("sinfo", "echo 'sinfo: error: no way' >&2; exit 1")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.schedulers.slurm_captures import records
 from tests.schedulers.test_slurm_jobs import VALUES
 from wattkeeper.schedulers.base import NodeInfo
-from wattkeeper.schedulers.slurm_nodes import NodeRecord, read
+from wattkeeper.schedulers.slurm_nodes import NodeRecord, read, topology
 
 
 def nodes(file: str) -> dict[str, NodeInfo]:
@@ -79,6 +79,49 @@ def test_slices() -> None:
     """How many GPUs a node with MIG slices has is not said."""
     ((info, cut),) = read("c", NodeRecord(name="n1", state="idle", gres="gpu:1g.10gb:7"))
     assert (info.gpus, cut) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("22.05/rest_v0.0.38_nodes.json", "n1"),
+        ("26.05/sinfo.json", "n1"),
+        ("26.05/scontrol_show_nodes.json", "n1"),
+    ],
+)
+def test_features(file: str, name: str) -> None:
+    """As a list of words, a list, or a table with the active ones."""
+    assert nodes(file)[name].marks == ("feature:h100", "feature:nvlink")
+
+
+@pytest.mark.parametrize(
+    ("said", "marks"),
+    [
+        ("default:s1", ("topology:default=s1",)),
+        ("tree:root:s1:s2,blocks:b7", ("topology:blocks=b7", "topology:tree=s2")),
+        ("", ()),
+        (None, ()),
+        (7, ()),
+    ],
+)
+def test_where_a_node_is(said: object, marks: tuple[str, ...]) -> None:
+    """By each topology (25.05 on); of a path of switches the last one."""
+    ((info, _),) = read("c", NodeRecord(name="n1", topology=said))
+    assert info.marks == marks
+
+
+def test_topology_as_text() -> None:
+    """The leaf switch or the block of each node; what is above is no place of one."""
+    said = b"""SwitchName=s0 Level=0 LinkSpeed=1 Nodes=n[1-2]
+SwitchName=s1 Level=0 LinkSpeed=1 Nodes=n3
+SwitchName=top Level=1 LinkSpeed=1 Nodes=n[1-3] Switches=s[0-1]
+BlockName=b1 BlockIndex=0 Nodes=n[4-5] BlockSize=2
+BlockName=b2 BlockIndex=1 Nodes=
+"""
+    assert topology(said) == {
+        "n1": "topology:=s0", "n2": "topology:=s0", "n3": "topology:=s1",
+        "n4": "topology:=b1", "n5": "topology:=b1",
+    }  # fmt: skip
 
 
 @given(st.dictionaries(st.sampled_from(NodeRecord.__struct_fields__), VALUES, max_size=5))

@@ -36,7 +36,7 @@ def slurm_conf(folder: Path, nodes: Sequence[Node]) -> str:
     bare = ",".join(node.name for node in nodes if not node.marks)
     lines = [
         f"NodeName={node.name} NodeHostname={HOST} NodeAddr={HOST} Port={FIRST_PORT + i} "
-        f"CPUs=16 RealMemory=16000 Gres=gpu:h100:{GPUS} State=UNKNOWN"
+        f"CPUs=16 RealMemory=16000 Gres=gpu:h100:{GPUS} Feature=h100,rack-r{i % 2} State=UNKNOWN"
         for i, node in enumerate(nodes)
     ]
     lines.append(f"PartitionName=main Nodes={names} Default=YES MaxTime=INFINITE")
@@ -65,6 +65,7 @@ TaskPlugin=task/cgroup
 JobAcctGatherType=jobacct_gather/cgroup
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CORE_Memory
+TopologyPlugin=topology/tree
 GresTypes=gpu
 DefMemPerCPU=10
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=10000,bf_interval=1
@@ -140,6 +141,13 @@ wait
 """
 
 
+def topology_conf(nodes: Sequence[Node]) -> str:
+    """Return topology.conf: the first node on a switch of its own, below one for all."""
+    others = ",".join(node.name for node in nodes[1:])
+    lines = [f"SwitchName=leaf0 Nodes={nodes[0].name}", f"SwitchName=leaf1 Nodes={others}"]
+    return "\n".join([*lines, "SwitchName=top Switches=leaf[0-1]", ""])
+
+
 def write(folder: Path, nodes: Sequence[Node], enter: Sequence[str]) -> None:
     """Write everything. `enter`: the command that leads into the cluster's namespaces."""
     for name in FOLDERS:
@@ -150,6 +158,7 @@ def write(folder: Path, nodes: Sequence[Node], enter: Sequence[str]) -> None:
     for node in nodes:
         (folder / "spool" / node.name).mkdir()
     (folder / "slurm.conf").write_text(slurm_conf(folder, nodes))
+    (folder / "topology.conf").write_text(topology_conf(nodes))
     (folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\nConstrainDevices=yes\n")
     for i in range(GPUS):
         os.mknod(folder / f"dev/nvidia{i}", 0o666 | stat.S_IFCHR, os.makedev(195, i))

@@ -15,8 +15,8 @@ from pydantic import (
 )
 
 from wattkeeper.aggregator.budget_config import AlertsSection, BudgetSection, check_budgets
+from wattkeeper.aggregator.group_config import GroupsField, check_groups
 from wattkeeper.factors.settings import FactorsSection
-from wattkeeper.schedulers.hostlist import expand
 from wattkeeper.settings import Address, ConfigError, Duration, Section, Settings, data_dir
 from wattkeeper.values import format_duration, hide_passwords, milliseconds
 
@@ -303,7 +303,7 @@ class AggregatorSettings(Settings):
     slurm: SlurmSection = Field(SlurmSection(), description="jobs, their GPUs, and nodes")
     kubernetes: KubernetesSection = Field(KubernetesSection(), description="pods and their owners")
     factors: FactorsSection = Field(FactorsSection(), description="what energy costs and emits")
-    groups: dict[str, dict[str, tuple[str, ...]]] = Field(
+    groups: GroupsField = Field(
         {}, description='labels of nodes: {"rack": {"r12": ["node[001-018]"]}}'
     )
 
@@ -319,15 +319,8 @@ class AggregatorSettings(Settings):
 
     @field_validator("groups")
     @classmethod
-    def _readable(
-        cls, value: dict[str, dict[str, tuple[str, ...]]]
-    ) -> dict[str, dict[str, tuple[str, ...]]]:
-        for kind, members in value.items():
-            if not kind.isidentifier() or not kind.isascii() or kind == "node":
-                raise ValueError(f"{kind!r} is no label name; use letters, like rack or row")
-            for patterns in members.values():
-                for pattern in patterns:
-                    expand(pattern)
+    def _readable(cls, value: GroupsField) -> GroupsField:
+        check_groups(value)
         return value
 
     @field_validator("budgets")

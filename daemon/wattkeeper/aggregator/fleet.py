@@ -6,9 +6,10 @@ from typing import Literal
 from wattkeeper.aggregator import answers
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.devices import Devices, DevicesQuery, devices, gpus_of
-from wattkeeper.aggregator.groups import labels_by_node
+from wattkeeper.aggregator.groups import Groups
 from wattkeeper.aggregator.live import Live, LiveNode
 from wattkeeper.aggregator.times import rfc3339
+from wattkeeper.ledger.inventory import marks
 from wattkeeper.ledger.queries.nodes import NodeRow, nodes
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.meter import Component
@@ -28,15 +29,14 @@ class Fleet:
     ) -> None:
         self._ledger = ledger
         self._live = live
-        self._groups = labels_by_node(settings.groups)
-        self._kinds = tuple(settings.groups)
+        self._groups = Groups(settings.groups, self._marks)
         self._silent_after_ms = milliseconds(settings.silent_after)
         self._now_ms = now_ms
 
     @property
     def group_kinds(self) -> tuple[str, ...]:
         """The kinds of groups that are configured, such as rack and row."""
-        return self._kinds
+        return self._groups.kinds
 
     def rows(self) -> list[NodeRow]:
         """Return the nodes as the ledger has them."""
@@ -87,11 +87,16 @@ class Fleet:
 
     def members(self, kind: str) -> dict[str, str]:
         """Return the group of one kind, such as a rack, of each node that is in one."""
-        return {node: own[kind] for node, own in self._groups.items() if kind in own}
+        labels = self._groups.labels()
+        return {node: own[kind] for node, own in labels.items() if kind in own}
 
     def groups_of(self, node: str) -> Mapping[str, str]:
         """Return the labels of a node by kind of group."""
-        return self._groups.get(node, {})
+        return self._groups.labels().get(node, {})
+
+    def _marks(self) -> Mapping[str, set[str]]:
+        with self._ledger.reading() as connection:
+            return marks(connection)
 
     def _node(
         self, key: tuple[str, str], row: NodeRow | None, live: LiveNode | None

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
 from wattkeeper.aggregator.config import AggregatorSettings, KubernetesSection, SlurmSection
+from wattkeeper.aggregator.group_config import wanted_labels, wants_topology
 from wattkeeper.schedulers.base import Scheduler
 from wattkeeper.schedulers.kubernetes import KubernetesScheduler
 from wattkeeper.schedulers.kubernetes_access import explicit, from_pod, in_cluster
@@ -21,9 +23,9 @@ def schedulers(settings: AggregatorSettings) -> list[Scheduler]:
     """Return the schedulers that are switched on, not started yet."""
     found: list[Scheduler] = []
     if _asks_slurm(settings.slurm):
-        found.append(_slurm(settings.slurm))
+        found.append(_slurm(settings.slurm, topology=wants_topology(settings.groups)))
     if _asks_kubernetes(settings.kubernetes):
-        found.append(_kubernetes(settings.kubernetes))
+        found.append(_kubernetes(settings.kubernetes, wanted_labels(settings.groups)))
     return found
 
 
@@ -39,7 +41,7 @@ def _asks_slurm(section: SlurmSection) -> bool:
     return shutil.which("squeue", path=section.bin) is not None
 
 
-def _slurm(section: SlurmSection) -> Slurm:
+def _slurm(section: SlurmSection, *, topology: bool) -> Slurm:
     return Slurm(
         SlurmOptions(
             cluster=section.cluster,
@@ -53,6 +55,7 @@ def _slurm(section: SlurmSection) -> Slurm:
             token_file=str(section.token_file or ""),
             bin=str(section.bin or ""),
             conf=str(section.conf or ""),
+            topology=topology,
         )
     )
 
@@ -63,7 +66,7 @@ def _asks_kubernetes(section: KubernetesSection) -> bool:
     return section.url is not None or section.kubeconfig is not None or in_cluster(os.environ)
 
 
-def _kubernetes(section: KubernetesSection) -> KubernetesScheduler:
+def _kubernetes(section: KubernetesSection, node_labels: Collection[str]) -> KubernetesScheduler:
     find = from_pod
     if section.url is not None:
         find = partial(explicit, section.url, section.token_file, section.ca_file)
@@ -74,4 +77,5 @@ def _kubernetes(section: KubernetesSection) -> KubernetesScheduler:
         Naming(section.cluster, section.user, section.account, section.labels),
         interval_s=section.interval.total_seconds(),
         node_selector=section.node_selector,
+        node_labels=node_labels,
     )

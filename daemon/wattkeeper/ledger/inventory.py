@@ -14,7 +14,7 @@ from wattkeeper.schedulers.base import NodeInfo
 class Listed:
     """A node by its scheduler's word over [from_ms, to_ms). `gpus`: None is not known.
 
-    `state` is the newest of that time.
+    `state` and `marks` are the newest of that time.
     """
 
     cluster: str
@@ -24,6 +24,7 @@ class Listed:
     expected: bool
     from_ms: int
     to_ms: int
+    marks: tuple[str, ...] = ()
 
 
 def record(
@@ -32,7 +33,8 @@ def record(
     """Take a scheduler's whole inventory as of `at_ms`; only what changed is written.
 
     A node that is no longer in it is no longer expected. An older answer than the last is left.
-    Of a node's state only the newest is kept: it changes with every job, what is expected does not.
+    Of state and marks only the newest are kept: a state changes with every job, what is expected
+    does not.
     """
     table = schema.inventory
     untils = _untils(connection, scheduler)
@@ -50,16 +52,16 @@ def record(
             over.append((at_ms, row.id))
             continue
         same.add(key)
-        if clean(node.state) != row.state:
-            states.append((clean(node.state), row.id))
+        if _said(node) != (row.state, row.marks):
+            states.append((*_said(node), row.id))
     bulk.update(connection, table, "to_ms", "id", over)
-    bulk.update(connection, table, "state", "id", states)
+    bulk.update(connection, table, "state marks", "id", states)
     rows = [
-        (scheduler, *key, *_due(node), clean(node.state), at_ms)
+        (scheduler, *key, *_due(node), *_said(node), at_ms)
         for key, node in said.items()
         if key not in same
     ]
-    columns = "scheduler cluster node gpus expected state from_ms"
+    columns = "scheduler cluster node gpus expected state marks from_ms"
     bulk.insert(connection, table, columns, rows)
     _note(connection, scheduler, {cluster for cluster, _ in said} | untils.keys(), at_ms)
 
@@ -94,6 +96,16 @@ def newest(connection: sa.Connection) -> dict[tuple[str, str], Listed]:
     }
 
 
+def marks(connection: sa.Connection) -> dict[str, set[str]]:
+    """Return by name what schedulers mark each node with now."""
+    table = schema.inventory.c
+    query = sa.select(table.node, table.marks).where(table.to_ms.is_(None), table.marks != "")
+    found: dict[str, set[str]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.node, set()).update(row.marks.split("\n"))
+    return found
+
+
 def until_ms(connection: sa.Connection) -> dict[str, int]:
     """Return by cluster up to when its schedulers named every node."""
     known = schema.inventoried.c
@@ -104,11 +116,16 @@ def until_ms(connection: sa.Connection) -> dict[str, int]:
 
 def _listed(row: sa.Row[tuple[object, ...]], from_ms: int, to_ms: int) -> Listed:
     expected = bool(row.expected)
-    return Listed(row.cluster, row.node, row.gpus, row.state, expected, from_ms, to_ms)
+    marks = tuple(row.marks.split("\n")) if row.marks else ()
+    return Listed(row.cluster, row.node, row.gpus, row.state, expected, from_ms, to_ms, marks)
 
 
 def _due(node: NodeInfo) -> tuple[int | None, int]:
     return node.gpus, int(node.expected)
+
+
+def _said(node: NodeInfo) -> tuple[str, str]:
+    return clean(node.state), "\n".join(node.marks)
 
 
 def _untils(connection: sa.Connection, scheduler: str) -> dict[str, int]:

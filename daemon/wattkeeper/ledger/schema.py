@@ -384,10 +384,14 @@ inventory = Table(
     _int("expected"),
     _int("from_ms"),
     Column("to_ms", BigInteger),
+    _text("marks"),
     sa.Index(None, "scheduler", "to_ms"),
     sa.Index(None, "to_ms"),
 )
-"""A node while the same was expected of it; `to_ms` is null in the newest. `state` is its last."""
+"""A node while the same was expected of it; `to_ms` is null in the newest.
+
+`state` and `marks` (one a line) are its last.
+"""
 
 inventoried = Table(
     "inventoried",

@@ -55,7 +55,7 @@ class NodeInfo:
 
     `gpus`: how many GPUs it should have, None if the scheduler does not say. `expected`: it
     should be metered now (not powered down, not a node of the future). `state` is the
-    scheduler's own word.
+    scheduler's own word. `marks`: features, topology and chosen labels, see `schedulers.marks`.
     """
 
     cluster: str
@@ -63,6 +63,7 @@ class NodeInfo:
     gpus: int | None
     state: str
     expected: bool = True
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from wattkeeper.schedulers.base import Knowledge
@@ -34,7 +34,7 @@ class KubernetesScheduler:
     """The pods, owners and nodes of one cluster.
 
     `find` says how the API server is reached. `node_selector`: the nodes of the inventory, as the
-    API takes label selectors; empty for all. `now_ms`: UTC.
+    API takes label selectors; empty for all. `node_labels`: those that are kept. `now_ms`: UTC.
     """
 
     name = "kubernetes"
@@ -46,6 +46,7 @@ class KubernetesScheduler:
         *,
         interval_s: float = 15.0,
         node_selector: str = "",
+        node_labels: Collection[str] = (),
         pace: Pace | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -55,7 +56,7 @@ class KubernetesScheduler:
         self._now_ms = now_ms
         self._roster = Roster(naming, now_ms)
         self._links = Links()
-        self._inventory = Inventory(naming.cluster)
+        self._inventory = Inventory(naming.cluster, node_labels)
         selected = {"labelSelector": node_selector} if node_selector else {}
         nodes = Resource("/api/v1/nodes", Node, query=selected)
         self._pods = Mirror(self._api, Resource("/api/v1/pods", Pod), self._roster, pace)

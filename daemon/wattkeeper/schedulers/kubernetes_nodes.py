@@ -1,10 +1,11 @@
 """Nodes as the API lists them: which there are, and how many GPUs each should have."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
 
 from wattkeeper.schedulers.base import NodeInfo
 from wattkeeper.schedulers.kubernetes_objects import Node
+from wattkeeper.schedulers.marks import LABEL, bounded
 
 _COUNTS = ("nvidia.com/gpu.count", "cloud.google.com/gke-accelerator-count")
 """Labels that count physical GPUs: NVIDIA's feature discovery, GKE."""
@@ -20,8 +21,8 @@ _POWERED_DOWN = frozenset(
 )
 
 
-def node(item: Node, cluster: str) -> NodeInfo:
-    """Return a node as the inventory has it."""
+def node(item: Node, cluster: str, chosen: Collection[str] = ()) -> NodeInfo:
+    """Return a node as the inventory has it, with the `chosen` of its labels."""
     labels = item.metadata.labels or {}
     taints = {taint.key for taint in item.spec.taints or ()}
     virtual = labels.get("type") == "virtual-kubelet"
@@ -31,6 +32,7 @@ def node(item: Node, cluster: str) -> NodeInfo:
         gpus=_gpus(item.status.capacity or {}, labels),
         state=_state(item),
         expected=not virtual and taints.isdisjoint(_POWERED_DOWN),
+        marks=bounded(f"{LABEL}{key}={labels[key]}" for key in chosen if key in labels),
     )
 
 
@@ -64,15 +66,16 @@ def _number(text: str) -> int | None:
 
 
 class Inventory:
-    """The store of nodes."""
+    """The store of nodes. `labels`: those that are kept."""
 
-    def __init__(self, cluster: str) -> None:
+    def __init__(self, cluster: str, labels: Collection[str] = ()) -> None:
         self._cluster = cluster
+        self._labels = labels
         self._nodes: dict[str, NodeInfo] = {}
 
     def put(self, item: Node) -> None:
         """Take a node that exists."""
-        self._nodes[item.metadata.uid] = node(item, self._cluster)
+        self._nodes[item.metadata.uid] = node(item, self._cluster, self._labels)
 
     def drop(self, item: Node) -> None:
         """A node was removed."""

@@ -36,7 +36,7 @@ class SlurmOptions:
     `cluster`: under which name agents report. `rest`: `unix:/path` or `http://host:port` of
     slurmrestd, empty for the commands (in folder `bin`, with configuration `conf`, each empty for
     the usual). `token_file`, `user`: for slurmrestd. `accounts`: whether slurmdbd is asked,
-    `lookback_s` how far back at the start.
+    `lookback_s` how far back at the start. `topology`: whether nodes' switches are asked for.
     """
 
     cluster: str
@@ -50,6 +50,7 @@ class SlurmOptions:
     token_file: str = ""
     bin: str = ""
     conf: str = ""
+    topology: bool = False
 
 
 class Slurm:
@@ -103,6 +104,7 @@ class Slurm:
         # In a thread, like all that looks at every run: of 100,000 it takes a tenth of a second.
         told = await asyncio.to_thread(self._memory.live, answer.runs, asked_ms)
         self._complain("nodes", done.no_nodes)
+        self._complain("topology", done.no_topology)
         flaw = f"{done.flawed} jobs could not be read, the first because: {done.flaw}"
         self._complain("jobs", flaw if done.flawed else "")
         # Of that job alone: its grants, if it had any, stand, and the others' GPUs are known.
@@ -178,6 +180,7 @@ class Slurm:
             token_file=options.token_file,
             bin=options.bin,
             conf=options.conf,
+            topology=options.topology,
         )
 
     def _complain(self, what: str, message: str) -> None:

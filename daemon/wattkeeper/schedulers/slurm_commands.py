@@ -48,6 +48,10 @@ class Commands:
                 raise
             yield from self._run("sinfo", "--local", "--all", "--json")
 
+    def topology(self) -> bytes:
+        """Return what is known of switches and blocks; it is no JSON."""
+        return b"".join(self._run("scontrol", "--local", "show", "topology"))
+
     def ended(self) -> Iterator[bytes]:
         """Return the runs of all users that ended since, also those that were requeued."""
         since = f"uts{self._request.since_ms // 1000}"

@@ -7,12 +7,14 @@ hold. Here it is read as a stream, and only what we keep goes back, in small fra
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
 
 from wattkeeper.schedulers import slurm_nodes
 from wattkeeper.schedulers.base import NodeInfo, WorkloadInfo
+from wattkeeper.schedulers.marks import TOPOLOGY, bounded
 from wattkeeper.schedulers.slurm_accounting import AccountReader, AccountRecord
 from wattkeeper.schedulers.slurm_commands import Commands
 from wattkeeper.schedulers.slurm_jobs import JobReader, JobRecord
@@ -89,11 +91,15 @@ def answer(request: Request) -> Iterator[Frame]:
 def _live(request: Request, way: _Way) -> Iterator[Frame]:
     nodes: list[NodeInfo] = []
     sliced: frozenset[str] = frozenset()
-    no_nodes = ""
+    no_nodes = no_topology = ""
     try:
         nodes, sliced = _nodes(request, way)
     except (OSError, ValueError) as error:
         no_nodes = f"nodes: {error}"  # names of jobs matter more
+    try:
+        nodes = _placed(request, nodes, way)
+    except (OSError, ValueError) as error:
+        no_topology = str(error)
     for at in range(0, len(nodes), BATCH):
         yield Nodes(nodes[at : at + BATCH])
     reader = JobReader(
@@ -110,6 +116,7 @@ def _live(request: Request, way: _Way) -> Iterator[Frame]:
         flaw=flaws.first,
         doubt=reader.doubt,
         no_nodes=no_nodes,
+        no_topology=no_topology,
     )
 
 
@@ -125,6 +132,20 @@ def _nodes(request: Request, way: _Way) -> tuple[list[NodeInfo], frozenset[str]]
                 sliced.add(info.name)
     _check(records.envelope)
     return list(found.values()), frozenset(sliced)
+
+
+def _placed(request: Request, nodes: list[NodeInfo], way: _Way) -> list[NodeInfo]:
+    """Return the nodes with their places in the topology, where they do not tell these."""
+    told = any(mark.startswith(TOPOLOGY) for node in nodes for mark in node.marks)
+    if not request.topology or told or not isinstance(way, Commands):
+        return nodes
+    places = slurm_nodes.topology(way.topology())
+    return [
+        replace(node, marks=bounded([*node.marks, places[node.name]]))
+        if node.name in places
+        else node
+        for node in nodes
+    ]
 
 
 def _ended(request: Request, way: _Way) -> Iterator[Frame]:

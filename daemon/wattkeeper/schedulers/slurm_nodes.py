@@ -6,6 +6,7 @@ import msgspec
 
 from wattkeeper.schedulers.base import NodeInfo
 from wattkeeper.schedulers.hostlist import expand
+from wattkeeper.schedulers.marks import FEATURE, TOPOLOGY, bounded
 from wattkeeper.schedulers.slurm_gres import gpu_count, has_slices
 from wattkeeper.schedulers.slurm_values import text, words
 
@@ -24,6 +25,9 @@ class NodeRecord(msgspec.Struct, frozen=True):
     gres: Any = None
     node: Any = None
     nodes: Any = None
+    features: Any = None
+    active_features: Any = None
+    topology: Any = None
 
 
 def read(cluster: str, record: NodeRecord) -> list[tuple[NodeInfo, bool]]:
@@ -44,7 +48,36 @@ def read(cluster: str, record: NodeRecord) -> list[tuple[NodeInfo, bool]]:
         raise ValueError("a node without a name")
     flags = [flag.upper().rstrip("*~#!%$@^-+") for flag in state]
     gpus, sliced, expected = gpu_count(gres), has_slices(gres), _AWAY.isdisjoint(flags)
-    return [(NodeInfo(cluster, name, gpus, "+".join(flags), expected), sliced) for name in names]
+    state_text, marks = "+".join(flags), _marks(record)
+    return [(NodeInfo(cluster, name, gpus, state_text, expected, marks), sliced) for name in names]
+
+
+def _marks(record: NodeRecord) -> tuple[str, ...]:
+    """Return features that are active, and where in the topology a node is (25.05 on)."""
+    features = record.active_features or _of(record.features, "active") or record.features
+    named = (feature for word in words(features) for feature in word.split(",") if feature)
+    units = filter(None, text(record.topology).split(","))
+    return bounded([*(FEATURE + feature for feature in named), *map(_unit, units)])
+
+
+def _unit(path: str) -> str:
+    """Return `topology:default=s1` of `default:s1`, or of a path of switches that ends there."""
+    name, _, rest = path.partition(":")
+    return f"{TOPOLOGY}{name}={rest.rpartition(':')[2]}"
+
+
+def topology(said: bytes) -> dict[str, str]:
+    """Return the leaf switch or block of each node by `scontrol show topology`, as marks."""
+    found: dict[str, str] = {}
+    for line in said.decode("utf-8", "replace").splitlines():
+        values = dict(word.split("=", 1) for word in line.split() if "=" in word)
+        unit = values.get("SwitchName") or values.get("BlockName")
+        nodes = values.get("Nodes")
+        if not unit or not nodes or values.get("Level", "0") != "0":
+            continue
+        for node in expand(nodes):
+            found.setdefault(node, f"{TOPOLOGY}={unit}")
+    return found
 
 
 def _of(value: object, key: str) -> object:

@@ -22,7 +22,8 @@ class Request(msgspec.Struct, frozen=True):
 
     `what`: `live` is jobs and nodes as slurmctld has them, `ended` the accounts since
     `since_ms`. `rest`: address of slurmrestd, empty for the commands; `version` the version of
-    its interface, empty to find out. Seconds and milliseconds as the names say; UTC.
+    its interface, empty to find out. `topology`: whether nodes' switches are asked for. Seconds and
+    milliseconds as the names say; UTC.
     """
 
     what: Literal["live", "ended"]
@@ -38,6 +39,7 @@ class Request(msgspec.Struct, frozen=True):
     token_file: str = ""
     bin: str = ""
     conf: str = ""
+    topology: bool = False
 
 
 class Workloads(msgspec.Struct, frozen=True, tag=True, array_like=True):
@@ -56,7 +58,8 @@ class Done(msgspec.Struct, frozen=True, tag=True, array_like=True):
     """The end of an answer.
 
     `flawed`: records that could not be read, `flaw` what was wrong with the first of them.
-    `doubt`: why the GPUs of a job could not be told, the first's. `no_nodes`: why there are none.
+    `doubt`: why the GPUs of a job could not be told, the first's. `no_nodes`: why there are none,
+    `no_topology`: why their switches were asked for and are not known.
     """
 
     slurm_cluster: str
@@ -65,6 +68,7 @@ class Done(msgspec.Struct, frozen=True, tag=True, array_like=True):
     flaw: str
     doubt: str
     no_nodes: str
+    no_topology: str = ""
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True, array_like=True):

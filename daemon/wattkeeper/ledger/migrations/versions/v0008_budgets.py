@@ -1,4 +1,4 @@
-"""Budgets: the levels that they reached, and how each stood last.
+"""Budgets: the levels that they reached, how each stood last, and nodes' marks to group them by.
 
 Revision ID: 0008
 """
@@ -13,7 +13,8 @@ depends_on: str | None = None
 
 
 def upgrade() -> None:
-    """Add the tables."""
+    """Add tables and a column."""
+    op.add_column("inventory", sa.Column("marks", sa.Text(), server_default="", nullable=False))
     op.create_table(
         "breach",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),

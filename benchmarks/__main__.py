@@ -2,10 +2,11 @@
 
 import sys
 
-from benchmarks import agent_cost, history, intake, scrape, squeue
+from benchmarks import agent_cost, forecast, history, intake, scrape, squeue
 
 BENCHMARKS = {
     "agent": agent_cost.main,
+    "forecast": forecast.main,
     "history": history.main,
     "intake": intake.main,
     "scrape": scrape.main,

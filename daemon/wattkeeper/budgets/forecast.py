@@ -17,7 +17,7 @@ LEAST_ERRORS = 20
 """Errors that a band is made of, at least."""
 _OUTSIDE = 0.05
 MINUTE_MS = 60_000
-_KEPT_MS = 7_200_000
+_KEPT_MS = 28_800_000
 _STEP_MS = 10_000
 
 
@@ -61,7 +61,7 @@ def errors_of(values: Sequence[float], window: int, horizon: int) -> list[float]
 
 
 class Trail:
-    """Power over the last two hours in steps of 10 s, of which each is the mean of its readings."""
+    """Power over the last eight hours in steps of 10 s, each the mean of its readings."""
 
     def __init__(self) -> None:
         self._steps: deque[tuple[int, float, int]] = deque(maxlen=_KEPT_MS // _STEP_MS)

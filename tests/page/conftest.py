@@ -1,45 +1,19 @@
-"""An aggregator that a simulated fleet has delivered to, and its page."""
+"""An aggregator that a simulated fleet has delivered to, and its page in a browser."""
 
-import asyncio
-import io
 import shutil
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
-from tests.aggregator.conftest import Centre, settings
+from tests.aggregator.conftest import Centre
 from tests.page.feeding import SimulatedFleet
-from wattkeeper.aggregator.runtime import Aggregator, wall_ms
-from wattkeeper.delivery import wire
-
-SMALL = SimulatedFleet(nodes=1, slots=96, end_ms=wall_ms())
-LARGE = SimulatedFleet(nodes=250, slots=4, end_ms=wall_ms())
-
-
-@asynccontextmanager
-async def running(folder: Path, fleet: SimulatedFleet, **more: Any) -> AsyncIterator[Centre]:
-    """Run an aggregator that has what a fleet delivered."""
-    clock = [fleet.end_ms + 3000]
-    racks = {"groups": {"rack": fleet.racks}} if fleet.nodes > 2 else {}
-    aggregator = Aggregator(settings(folder, **racks, **more), now_ms=lambda: clock[0])
-    await aggregator.start()
-    async with aiohttp.ClientSession() as session:
-        for batch in fleet.batches():
-            url = f"{aggregator.url}/v1/windows"
-            headers = {"Content-Type": wire.CONTENT_TYPE}
-            async with session.post(url, data=io.BytesIO(wire.pack(batch)), headers=headers) as ack:
-                assert ack.status == 200, await ack.text()
-        assert await aggregator.commit()
-        yield Centre(aggregator, session, clock)
-    await aggregator.stop()
+from tests.page.serving import LARGE, SMALL, Served, running, serving
+from wattkeeper.aggregator.runtime import wall_ms
 
 
 @pytest.fixture
@@ -57,48 +31,11 @@ async def bare(tmp_path: Path) -> AsyncIterator[Centre]:
         yield centre
 
 
-@dataclass
-class Served:
-    """Fleets that are served from a thread of their own, by name."""
-
-    loop: asyncio.AbstractEventLoop
-    centres: dict[str, Centre]
-
-    def url(self, name: str) -> str:
-        """Return where a fleet's page is."""
-        return self.centres[name].aggregator.url
-
-    def deliver(self, name: str, batch: wire.Batch) -> None:
-        """Deliver a batch."""
-        delivery = self.centres[name].deliver(batch)
-        status, _ = asyncio.run_coroutine_threadsafe(delivery, self.loop).result(30)
-        assert status == 200
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Serve a fleet of 8 and one of 2,000 GPUs."""
-    folder = tmp_path_factory.mktemp("page")
-    ready: Future[Served] = Future()
-    done = threading.Event()
-
-    async def serve() -> Any:
-        async with AsyncExitStack() as stack:
-            centres = {
-                name: await stack.enter_async_context(running(folder / name, fleet))
-                for name, fleet in (("small", SMALL), ("large", LARGE))
-            }
-            ready.set_result(Served(asyncio.get_running_loop(), centres))
-            await asyncio.to_thread(done.wait)
-
-    with ThreadPoolExecutor(1) as pool:
-        serving = pool.submit(asyncio.run, serve())
-        try:
-            wait([serving, ready], return_when=FIRST_COMPLETED)
-            yield ready.result(0) if ready.done() else serving.result()
-        finally:
-            done.set()
-            serving.result(60)
+    with serving(tmp_path_factory.mktemp("page"), {"small": SMALL, "large": LARGE}) as fleets:
+        yield fleets
 
 
 @pytest.fixture(scope="module")

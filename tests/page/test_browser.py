@@ -6,7 +6,8 @@ import msgspec
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.page.conftest import SMALL, Served, Visiting
+from tests.page.conftest import Visiting
+from tests.page.serving import SMALL, Served
 from wattkeeper.delivery import wire
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]

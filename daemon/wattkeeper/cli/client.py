@@ -63,7 +63,18 @@ def ask(
         CommandError: nobody answers, or the answer is a problem; says what to do.
 
     """
-    return json.loads(_fetch(url, path, query, patience_s, "json"))
+    return asyncio.run(asked(find(url), path, query, patience_s=patience_s))
+
+
+async def asked(
+    base: str,
+    path: str,
+    query: Mapping[str, str | None] | None = None,
+    *,
+    patience_s: float = 120.0,
+) -> Any:
+    """Return the same, inside an event loop; `base` is what `find` returns."""
+    return json.loads(await _fetch(base, path, query, patience_s, "json"))
 
 
 def tell(
@@ -82,7 +93,7 @@ def tell(
     """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     sent = {"json": body, "headers": headers}
-    return json.loads(_fetch(url, path, None, patience_s, "json", sent))
+    return json.loads(asyncio.run(_fetch(find(url), path, None, patience_s, "json", sent)))
 
 
 def save(url: str | None, path: str, query: Mapping[str, str | None], file: Path) -> None:
@@ -92,25 +103,24 @@ def save(url: str | None, path: str, query: Mapping[str, str | None], file: Path
         CommandError: nobody answers, the answer is a problem, or the file cannot be written.
 
     """
-    page = _fetch(url, path, query, 120.0, "html")
+    page = asyncio.run(_fetch(find(url), path, query, 120.0, "html"))
     try:
         file.write_bytes(page)
     except OSError as error:
         raise CommandError(f"{file} cannot be written: {error.strerror}") from error
 
 
-def _fetch(
-    url: str | None,
+async def _fetch(
+    base: str,
     path: str,
     query: Mapping[str, str | None] | None,
     patience_s: float,
     kind: Literal["json", "html"],
     sent: Mapping[str, Any] | None = None,
 ) -> bytes:
-    base = find(url)
-    asked = {name: value for name, value in (query or {}).items() if value is not None}
+    given = {name: value for name, value in (query or {}).items() if value is not None}
     try:
-        return asyncio.run(_get(base, path, asked, patience_s, kind, sent))
+        return await _get(base, path, given, patience_s, kind, sent)
     except aiohttp.ClientConnectorError as error:
         raise CommandError(
             f"no aggregator answers at {base} ({error.strerror or error}). Start one with "

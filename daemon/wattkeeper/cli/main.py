@@ -35,6 +35,7 @@ COMMANDS: dict[str, Entry] = {
     "agent": Entry(RUN, "agent", "Agent", "meter this node"),
     "aggregator": Entry(RUN, "aggregator", "Aggregator", "keep the fleet's books and answer"),
     "demo": Entry(RUN, "demo", "Demo", "a simulated fleet, to see it at work"),
+    "top": Entry(ASK, "top", "Top", "nodes, GPUs and jobs now, live in the terminal"),
     "job": Entry(ASK, "job", "Job", "what a job used, and how sure that is"),
     "jobs": Entry(ASK, "jobs", "Jobs", "my jobs of the last 7 days, or anyone's"),
     "trace": Entry(ASK, "trace", "Trace", "the power of a job over time, as a plot"),
@@ -53,7 +54,7 @@ COMMANDS: dict[str, Entry] = {
     "config": Entry(SETUP, "config", "Config", "check the configuration, or show where it is from"),
 }
 
-_OF_AGGREGATOR = {"alembic", "cramjam", "duckdb", "pyarrow", "sqlalchemy"}
+_OF_AGGREGATOR = {"alembic", "cramjam", "duckdb", "jinja2", "pyarrow", "sqlalchemy"}
 
 EXAMPLES = """\
 Examples:

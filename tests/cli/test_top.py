@@ -168,6 +168,8 @@ class Terminal:
         self.raw = b""
         self.fd, inside = pty.openpty()
         environ = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
+        for name in ("COLUMNS", "LINES"):  # these would stand for the size of the terminal
+            environ.pop(name, None)
         self._program = subprocess.Popen(
             [sys.executable, "-m", "wattkeeper", "top", *args],
             stdin=inside, stdout=inside, stderr=inside, start_new_session=True,

@@ -303,6 +303,31 @@ async def test_no_kubelet(node: Node) -> None:
     assert node.state() is State.OK
 
 
+@pytest.mark.parametrize("devices", [None, []])
+async def test_a_kubelet_that_has_just_started_lists_nothing(
+    node: Node, devices: list[tuple[str, list[str]]] | None
+) -> None:
+    """No pods for a second, or none with its devices: it takes none from a pod that lives on."""
+    key = node.born(ONE, "train")
+    node.born(TWO, "gone")
+    before = [pod("train", {"main": [(GPU, [A])]}), pod("gone", {"main": [(GPU, [B])]})]
+    node.kubelet.pods = before
+    assert {f"gpu/{A}", f"gpu/{B}"} == set(await node.look())
+    node.kubelet.pods = [] if devices is None else [pod("train", {"main": devices})]
+    node.ends(TWO)
+    claims = await node.look(after_s=11)
+    assert {f"gpu/{A}": [key]} == {
+        meter: [c.holder for c in found] for meter, found in claims.items()
+    }
+    node.kubelet.pods = before
+    assert claims == await node.look(after_s=11)
+    node.ends(ONE)
+    node.kubelet.pods = []
+    assert {} == await node.look()
+    node.born(THREE, "train")
+    assert {} == await node.look(after_s=11)
+
+
 async def test_a_kubelet_that_restarts(node: Node) -> None:
     """While it is away its last word stands, for the pods that live on; then it is asked anew."""
     one, two = node.born(ONE, "a"), node.born(TWO, "b")

@@ -4,7 +4,7 @@ import asyncio
 import importlib
 import logging
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -80,18 +80,18 @@ class PodListing:
         """Return how long ago List was answered, in ns; KEEP_NS if it never was."""
         return KEEP_NS if self.listed_ns is None else self._clock.boot_ns() - self.listed_ns
 
-    async def refresh(self, young: Sequence[PodName | None]) -> None:
+    async def refresh(self, young: Sequence[PodName | None], living: Mapping[PodName, int]) -> None:
         """Ask if it is time; wait a moment for the answer.
 
         `young`: pods that have just come, by name, None where the name is not known yet. They
-        make it time at once.
+        make it time at once. `living`: when pods that live were born, in boot time.
         """
         if self._asking is None and (self._due() or young):
             # The first answer decides whose the GPUs are from the start on.
             patience_s = _PATIENCE_S if self._tried_ns is not None else _FIRST_PATIENCE_S
             # After trouble all pods are asked for: others may have come meanwhile.
             some = not self._due() and self.trouble is None and self.listed_ns is not None
-            self._asking = asyncio.create_task(self._ask(young if some else ()))
+            self._asking = asyncio.create_task(self._ask(young if some else (), living))
             await asyncio.wait({self._asking}, timeout=patience_s)
         if self._asking is not None and self._asking.done():
             asked, self._asking = self._asking, None
@@ -112,13 +112,14 @@ class PodListing:
         # Tried, not listed: a question for one pod does not put off the one for all.
         return self._clock.boot_ns() - self._tried_ns >= interval_ns
 
-    async def _ask(self, young: Sequence[PodName | None]) -> None:
+    async def _ask(self, young: Sequence[PodName | None], living: Mapping[PodName, int]) -> None:
         try:
             kubelet = await self._open()
             if not await self._get(kubelet, young):
                 self._tried_ns = as_of_ns = self._clock.boot_ns()
                 pods = await kubelet.list()
-                self._pods = await asyncio.to_thread(_gpu_pods, pods, as_of_ns)
+                listed = await asyncio.to_thread(_gpu_pods, pods, as_of_ns)
+                self._pods = _with_last_word(listed, self._pods, living)
                 self.listed_ns = self._clock.boot_ns()
             await self._ask_allocatable(kubelet)
         except KubeletError as trouble:
@@ -184,6 +185,23 @@ def _is_there(socket: Path) -> bool:
 
 def _gpu_pods(pods: Sequence[PodDevices], as_of_ns: int) -> tuple[GpuPod, ...]:
     return tuple(gpu_pod(pod, as_of_ns) for pod in pods)
+
+
+def _with_last_word(
+    listed: Sequence[GpuPod], before: Sequence[GpuPod], living: Mapping[PodName, int]
+) -> tuple[GpuPod, ...]:
+    """Keep what was said of pods that live, where a new answer has no devices for them.
+
+    A kubelet that has just started lists no pods for a second; none takes a device from a pod.
+    """
+    told = {(pod.namespace, pod.name) for pod in listed if pod.equipped}
+    kept = {
+        (pod.namespace, pod.name): pod
+        for pod in before
+        if pod.equipped and living.get((pod.namespace, pod.name), pod.as_of_ns + 1) <= pod.as_of_ns
+    }
+    kept = {name: pod for name, pod in kept.items() if name not in told}
+    return (*(pod for pod in listed if (pod.namespace, pod.name) not in kept), *kept.values())
 
 
 def _gpu_ids(devices: Sequence[PluginDevice]) -> frozenset[str]:

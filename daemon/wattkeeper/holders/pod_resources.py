@@ -83,7 +83,7 @@ class PodResources:
         alive = self._view.pods()
         if alive is not None and any(self._names.name(uid) is None for uid in alive):
             await asyncio.to_thread(self._names.scan)
-        await self._listing.refresh(self._young(alive))
+        await self._listing.refresh(self._young(alive), self._living(alive or {}))
         if alive is None and any(not self._names.uids(_name(p)) for p in self._listing.pods):
             await asyncio.to_thread(self._names.scan)
         before, self._seen = self._seen, self._judge(alive)
@@ -155,6 +155,12 @@ class PodResources:
             if now_ns - seen_ns < _YOUNG_NS and not known:
                 young.append(name)
         return young
+
+    def _living(self, alive: Mapping[str, Life]) -> dict[PodName, int]:
+        """Return when the living pods were born, the newest of a name."""
+        born = sorted((life.born_ns, uid) for uid, life in alive.items())
+        named = ((self._names.name(uid), born_ns) for born_ns, uid in born)
+        return {name: born_ns for name, born_ns in named if name is not None}
 
     def _judge(self, alive: Mapping[str, Life] | None) -> PodView:
         view = PodView()

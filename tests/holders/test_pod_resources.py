@@ -1,11 +1,13 @@
 """Holders by the kubelet's word, from its socket to the claims."""
 
+import json
 import os
 import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import grpc
 import pytest
@@ -42,7 +44,7 @@ class Node:
         self.holders = self.agent()
 
     def agent(
-        self, remembered: dict[str, int] | None = None, *, wanted: bool = False
+        self, remembered: dict[str, Any] | None = None, *, wanted: bool = False
     ) -> PodResources:
         """Return the holders of an agent that starts now."""
         meters = [
@@ -301,6 +303,25 @@ async def test_no_kubelet(node: Node) -> None:
     assert node.state() is State.ABSENT
     await node.look(10)
     assert node.state() is State.OK
+
+
+async def test_agent_and_kubelet_start_anew_together(node: Node) -> None:
+    """What a kubelet said before still stands for pods that live, whatever it says first."""
+    key = node.born(ONE, "train")
+    node.kubelet.pods = [one_gpu("train", A), pod("web", {"main": []})]
+    claims = await node.look()
+    assert list(claims) == [f"gpu/{A}"]
+    kept = json.loads(json.dumps(node.holders.remember()))
+    node.kubelet.stop()
+    node.holders = node.agent(kept)
+    assert claims == await node.look()
+    node.kubelet.pods = []
+    node.kubelet.start()
+    assert claims == await node.look(after_s=11)
+    assert key in node.holders.infos()
+    node.holders = node.agent(kept)
+    node.kubelet.stop()
+    assert {} == await node.look(after_s=601)
 
 
 @pytest.mark.parametrize("devices", [None, []])

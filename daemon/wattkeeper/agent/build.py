@@ -45,6 +45,7 @@ class Node:
         peek: bool = False,
     ) -> None:
         path = settings.path
+        self._boot = boot
         self.nvml = NvmlSource(path.sysfs, path.procfs, gpm=settings.nvml.gpm)
         self.sources = (
             self.nvml,
@@ -73,7 +74,7 @@ class Node:
             on_edge, peek=peek,
         )  # fmt: skip
         self._pods = kubernetes.ways(
-            settings.kubernetes, self._cgroups, self.nvml, clock, memo(_PODS)
+            settings.kubernetes, self._cgroups, self.nvml, clock, self._of_this_boot(memo(_PODS))
         )
         # Marks last: their labels are the scheduler's own.
         ways: list[HolderSource] = [self._cgroups, processes, *weak, *self._pods, self._marks]
@@ -81,12 +82,14 @@ class Node:
 
     def memos(self) -> Mapping[str, Any]:
         """Return what lets holders keep their births over a restart."""
-        births = {raw_id: ms for way in self._pods for raw_id, ms in way.remember().items()}
         return {
             _CGROUPS: self._cgroups.remember(),
-            _PODS: births,
+            _PODS: {"boot_id": self._boot, **(self._pods[0].remember() if self._pods else {})},
             _MERGED: self.holders.remember(),
         }
+
+    def _of_this_boot(self, known: Any) -> Any:
+        return known if known and known.get("boot_id") == self._boot else None
 
     def changed_hands(self, meter: str, since_ns: int) -> bool:
         """Tell whether a job got or lost the meter after `since_ns` (boot time)."""

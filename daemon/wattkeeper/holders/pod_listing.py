@@ -6,7 +6,9 @@ import logging
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
+
+import msgspec
 
 from wattkeeper.holders.pod_answers import (
     DeniedError,
@@ -54,11 +56,14 @@ class PodListing:
     """Keeps the kubelet's answers. `refresh` asks when it is time, without waiting for long.
 
     `trouble` is why the last question had no answer; `listed_ns` (boot time) when List last had
-    one. `pods` stands for at most ten minutes beyond that. `allocatable`: ids of the GPUs that
-    device plugins offer to pods, None where the kubelet does not say.
+    one. `pods` stands for at most ten minutes beyond that, also where an agent starts anew in the
+    same boot with what `remember()` gave. `allocatable`: ids of the GPUs that device plugins offer
+    to pods, None where the kubelet does not say.
     """
 
-    def __init__(self, socket: Path, clock: Clock) -> None:
+    def __init__(
+        self, socket: Path, clock: Clock, remembered: Mapping[str, Any] | None = None
+    ) -> None:
         self._socket = socket
         self._clock = clock
         self._kubelet: Kubelet | None = None
@@ -70,6 +75,9 @@ class PodListing:
         self.allocatable: frozenset[str] | None = None
         self.trouble: KubeletError | None = None
         self.listed_ns: int | None = None
+        if remembered is not None:
+            self._pods = msgspec.convert(remembered["pods"], tuple[GpuPod, ...])
+            self.listed_ns = remembered["listed_ns"]
 
     @property
     def pods(self) -> Sequence[GpuPod]:
@@ -79,6 +87,11 @@ class PodListing:
     def age_ns(self) -> int:
         """Return how long ago List was answered, in ns; KEEP_NS if it never was."""
         return KEEP_NS if self.listed_ns is None else self._clock.boot_ns() - self.listed_ns
+
+    def remember(self) -> dict[str, Any]:
+        """Return, ready for JSON, what the kubelet said last of pods with devices."""
+        equipped = [pod for pod in self.pods if pod.equipped]
+        return {"pods": msgspec.to_builtins(equipped), "listed_ns": self.listed_ns}
 
     async def refresh(self, young: Sequence[PodName | None], living: Mapping[PodName, int]) -> None:
         """Ask if it is time; wait a moment for the answer.

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from wattkeeper.holders.base import Claim, HolderEdge, HolderKey
 from wattkeeper.holders.cgroups import Life
@@ -51,8 +51,8 @@ class PodResources:
     `socket` is the kubelet's `kubelet.sock`, `pod_logs` the folder of its pods' logs. The kubelet
     also lists pods that have ended: a claim ends with the pod's cgroup. Where the folder of logs
     cannot be read, a pod is the holder `<namespace>/<name>` instead of its UID, born when first
-    seen; `remembered` is what `remember()` gave before a restart. `wanted`: there has to be a
-    kubelet, so that none is a failure.
+    seen; `remembered` is what `remember()` gave before a restart in this boot. `wanted`: there has
+    to be a kubelet, so that none is a failure.
     """
 
     name = "pod-resources"
@@ -63,17 +63,18 @@ class PodResources:
         pod_logs: Path,
         view: NodeView,
         clock: Clock,
-        remembered: Mapping[str, int] | None = None,
+        remembered: Mapping[str, Any] | None = None,
         *,
         wanted: bool = False,
     ) -> None:
         self._view = view
         self._wanted = wanted
         self._clock = clock
-        self._listing = PodListing(socket, clock)
+        known = remembered or {}
+        self._listing = PodListing(socket, clock, known.get("listing"))
         self._names = PodNames(pod_logs)
         self._seen_ns: dict[str, int] = {}
-        self._sighted_ms: dict[str, int] = dict(remembered or {})
+        self._sighted_ms: dict[str, int] = dict(known.get("sighted", {}))
         self._seen = PodView()
         self._claims: dict[str, tuple[Claim, ...]] = {}
         self._edges = EdgeLog()
@@ -106,9 +107,9 @@ class PodResources:
         """Return what the last look found: births are older than the kubelet's answer."""
         return self._edges.fresh
 
-    def remember(self) -> dict[str, int]:
-        """Return, ready for JSON, the births of the pods whose UID is not known."""
-        return dict(self._sighted_ms)
+    def remember(self) -> dict[str, Any]:
+        """Return, ready for JSON, the kubelet's last word, and births of pods without a UID."""
+        return {"listing": self._listing.remember(), "sighted": dict(self._sighted_ms)}
 
     def counts(self) -> dict[str, int]:
         """Return how many GPU devices pods may be given, were given, and of which is unclear.

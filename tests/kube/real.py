@@ -18,7 +18,6 @@ from tests.kube.rbac import documents
 
 APISERVER = os.environ.get("WATTKEEPER_TEST_KUBE_APISERVER", "")
 ETCD = os.environ.get("WATTKEEPER_TEST_ETCD") or shutil.which("etcd") or ""
-_ADMIN = "admin-of-the-test"
 _READY_S = 60.0
 
 
@@ -30,6 +29,8 @@ class RealApi:
     etcd: str
     folder: Path
     session: aiohttp.ClientSession
+    admin: str
+    """The administrator's token."""
 
     async def call(self, method: str, path: str, body: Any = None, kind: str = "json") -> Any:
         """Send a request; return what is answered. Raises where it is refused."""
@@ -95,8 +96,9 @@ async def real_api(folder: Path, *, watch_cache: bool) -> AsyncIterator[RealApi]
     Without its watch cache the server answers from etcd, and forgets as soon as that is compacted.
     """
     client, peer, secure = _ports(3)
+    admin = "admin-of-the-test"
     etcd = f"http://127.0.0.1:{client}"
-    (folder / "tokens.csv").write_text(f'{_ADMIN},admin,1,"system:masters"\n')
+    (folder / "tokens.csv").write_text(f'{admin},admin,1,"system:masters"\n')
     key = folder / "accounts.key"
     subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)  # noqa: ASYNC221 -- before anything runs
     commands = (
@@ -115,13 +117,13 @@ async def real_api(folder: Path, *, watch_cache: bool) -> AsyncIterator[RealApi]
             "--disable-admission-plugins=ServiceAccount", "--profiling=false",
         ],
     )  # fmt: skip
-    headers = {"Authorization": f"Bearer {_ADMIN}"}
+    headers = {"Authorization": f"Bearer {admin}"}
     connector = aiohttp.TCPConnector(ssl=False)
     with (folder / "log").open("w") as log:
         programs = [subprocess.Popen(c, stdout=log, stderr=log) for c in commands]  # noqa: ASYNC220 -- they outlive the call
         try:
             async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
-                api = RealApi(f"https://127.0.0.1:{secure}", etcd, folder, session)
+                api = RealApi(f"https://127.0.0.1:{secure}", etcd, folder, session, admin)
                 await _ready(api, programs)
                 yield api
         finally:

@@ -1,7 +1,7 @@
 """The scheduler against a real kube-apiserver: opt-in, with WATTKEEPER_TEST_KUBE_APISERVER.
 
 Set it to the program's path (and WATTKEEPER_TEST_ETCD, unless etcd is installed);
-`tests/kube/build_apiserver.sh` builds one.
+`tests/kube/run_real.sh FOLDER` builds one and runs this.
 """
 
 import asyncio

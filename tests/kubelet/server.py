@@ -6,20 +6,18 @@ under test.
 
 import contextlib
 import functools
-import importlib.util
 import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import grpc
-from grpc_tools import protoc
 
-_HERE = Path(__file__).parent
+from tests.kubelet.protocol import compiled
+
 _SERVICE = "v1.PodResourcesLister"
 _HANG_S = 30.0
 
@@ -27,19 +25,9 @@ Devices = Sequence[tuple[str, Sequence[str]]]
 """Resource names with their device ids."""
 
 
-@functools.cache
 def messages() -> Any:
     """Return the module of the protocol's messages, compiled now."""
-    with TemporaryDirectory() as folder:
-        arguments = ["protoc", f"-I{_HERE}", f"--python_out={folder}", "podresources.proto"]
-        assert protoc.main(arguments) == 0
-        file = Path(folder) / "podresources_pb2.py"
-        spec = importlib.util.spec_from_file_location("podresources_pb2", file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return module
+    return compiled("podresources")
 
 
 def pod(

@@ -4,8 +4,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-from tests.slurm.gpus import Gpus
+from typing import Protocol
 
 _TICK_NS = 10_000_000  # of /proc/uptime
 _LAUNCH_NS = 1_000_000_000  # from a job's cgroup to the first line of its script
@@ -85,6 +84,16 @@ def _ns(uptime: str) -> int:
     return (int(seconds) * 100 + int(hundredths)) * _TICK_NS
 
 
+class Counters(Protocol):
+    """GPUs whose counters are known exactly, by node and number."""
+
+    def energy_uj(self, node: str, gpu: int, at_ns: int) -> int:
+        """Return what a counter said at a boot time."""
+
+    def step_uj(self, node: str, gpu: int) -> int:
+        """Return the most that one step of a counter was ever worth."""
+
+
 @dataclass(frozen=True, slots=True)
 class Truth:
     """What a job drew, in microjoules: at least and at most, for its edges are intervals.
@@ -99,7 +108,7 @@ class Truth:
         return isinstance(uj, int) and self.least_uj <= uj <= self.most_uj
 
 
-def truth(gpus: Gpus, of: Iterable[Stay], slack_ns: int = 0) -> Truth:
+def truth(gpus: Counters, of: Iterable[Stay], slack_ns: int = 0) -> Truth:
     """Return what the GPUs drew in these stays, each edge give or take one step of a counter.
 
     `slack_ns`: how much further the edges may lie apart, where nobody marks them.
@@ -115,5 +124,5 @@ def truth(gpus: Gpus, of: Iterable[Stay], slack_ns: int = 0) -> Truth:
     return Truth(least, most)
 
 
-def _drawn(gpus: Gpus, node: str, gpu: int, edges: tuple[int, int]) -> int:
+def _drawn(gpus: Counters, node: str, gpu: int, edges: tuple[int, int]) -> int:
     return gpus.energy_uj(node, gpu, edges[1]) - gpus.energy_uj(node, gpu, edges[0])

@@ -1,5 +1,7 @@
 """The demo shows the product at work, says everywhere that it is simulated, and ends in order."""
 
+import json
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.programs import fetch, free_port, until
 from wattkeeper.cli.command import CommandError
 from wattkeeper.cli.demo import Demo
 
@@ -62,3 +65,29 @@ def test_ctrl_c_ends_it_in_order(tmp_path: Path) -> None:
         rest = program.stdout.read()
         assert program.wait(timeout=60) == 0
     assert "SIMULATED" in rest
+
+
+def test_agents_answer_prometheus(tmp_path: Path) -> None:
+    """With `--agents` the aggregator lists each agent, and it can be scraped there."""
+    centre, agents = free_port(), free_port()
+    command = [
+        sys.executable, "-m", "wattkeeper", "demo", "--nodes", "1", "--gpus", "1", "--speed", "20",
+        "--listen", f"127.0.0.1:{centre}", "--agents", f"127.0.0.1:{agents}",
+        "--data-dir", str(tmp_path / "demo"),
+    ]  # fmt: skip
+
+    def targets() -> list[str] | None:
+        try:
+            listed = json.loads(fetch(f"http://127.0.0.1:{centre}/v1/prometheus/targets"))
+        except OSError:
+            return None
+        return [target for one in listed for target in one["targets"]] or None
+
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as program:
+        try:
+            assert [f"127.0.0.1:{agents}"] == until("the agent is listed", targets)
+            exposed = fetch(f"http://127.0.0.1:{agents}/metrics")
+        finally:
+            program.send_signal(signal.SIGINT)
+        assert program.wait(30) == 0
+    assert re.search(r'wattkeeper_gpu_temperature_celsius{.*node="sim001"', exposed)

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(agent.close)
             await agent.start()
-            await stack.enter_async_context(_listening(agent))
+            await stack.enter_async_context(listening(agent))
             server = await control.serve(agent.settings.data_dir, self._order)
             stack.callback(_forget, server, agent.settings.data_dir / control.SOCKET)
             loops = [
@@ -162,7 +162,13 @@ def run_until_signal(serve: Callable[[asyncio.Event], Any]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _listening(agent: Agent) -> Any:
+async def listening(agent: Agent) -> AsyncIterator[None]:
+    """Answer Prometheus on `listen` of the agent's settings.
+
+    Raises:
+        ConfigError: the address is taken, or not this machine's.
+
+    """
     settings: AgentSettings = agent.settings
     runner = web.AppRunner(application(agent), access_log=None, shutdown_timeout=1.0)
     await runner.setup()
@@ -179,7 +185,7 @@ async def _listening(agent: Agent) -> Any:
         raise ConfigError(f"listen: cannot listen on {settings.listen}: {error}") from error
     log.info("listening on http://%s/metrics", settings.listen)
     try:
-        yield runner
+        yield
     finally:
         await runner.cleanup()
 

@@ -39,6 +39,7 @@ class Demo(Command):
       wattkeeper demo
       wattkeeper demo --nodes 64 --speed 20 --duration 1h
       wattkeeper demo --duration 30m --serve     go on answering afterwards
+      wattkeeper demo --speed 1 --agents 127.0.0.1:9800     a fleet for Prometheus to scrape
     """
 
     nodes: int = Field(8, ge=1, le=1024, description="nodes of the fleet")
@@ -48,6 +49,10 @@ class Demo(Command):
     duration: Duration | None = Field(None, description="simulated time: 30m, 2h; until Ctrl-C")
     serve: bool = Field(False, description="go on answering after the end, until Ctrl-C")
     listen: Address = Field("127.0.0.1:9746", description="host:port where the aggregator answers")
+    agents: Address | None = Field(
+        None,
+        description="host:port of the first agent's /metrics, the others on the ports after it",
+    )
     data_dir: Path = Field(
         default_factory=lambda: Path.home() / ".local/share/wattkeeper/demo",
         description="a folder of its own; emptied at the start",
@@ -56,6 +61,7 @@ class Demo(Command):
     def run(self) -> int:
         """Run the fleet, then compare."""
         from wattkeeper.aggregator.opening import StartError
+        from wattkeeper.flags import ConfigError
         from wattkeeper.simulation.demonstration import Demonstration
 
         logging.basicConfig(level=logging.ERROR)
@@ -68,12 +74,13 @@ class Demo(Command):
                 seed=self.seed,
                 speed=self.speed,
                 lasts_ms=None if self.duration is None else milliseconds(self.duration),
+                agents=self.agents or "",
             )
         except (ValueError, OSError) as error:
             raise CommandError(f"--data-dir: {error}") from error
         try:
             return asyncio.run(self._run(show))
-        except StartError as error:
+        except (StartError, ConfigError) as error:
             raise CommandError(str(error)) from error
 
     async def _run(self, show: "Demonstration") -> int:

@@ -49,7 +49,9 @@ class Glimpse:
 class Demonstration:
     """A fleet that runs `speed` times as fast as the clock on the wall, never into the future.
 
-    `lasts_ms` None: until it is stopped. Raises `StartError` where the aggregator cannot start,
+    `lasts_ms` None: until it is stopped. `agents`: host:port where the first agent answers
+    Prometheus, the others on the ports after it; nobody does if it is empty.
+    Raises `StartError` where the aggregator cannot start, `ConfigError` where an address is taken,
     ValueError where `folder` holds something else.
     """
 
@@ -60,6 +62,7 @@ class Demonstration:
     seed: int
     speed: float
     lasts_ms: int | None
+    agents: str = ""
     fleet: Fleet = field(init=False)
     aggregator: Aggregator = field(init=False)
     _scheduler: SimulatedScheduler = field(init=False)
@@ -67,7 +70,8 @@ class Demonstration:
 
     def __post_init__(self) -> None:
         wall_ms = time.time_ns() // 1_000_000
-        start_ms = wall_ms - (self.lasts_ms or _LEAD_MS)
+        lead_ms = _LEAD_MS if self.speed > 1 else 0
+        start_ms = wall_ms - (lead_ms if self.lasts_ms is None else self.lasts_ms)
         clear(self.folder)
         shape = Shape(self.nodes, self.gpus, start_ms, self.seed)
         self.fleet = Fleet(
@@ -86,11 +90,14 @@ class Demonstration:
 
     async def run(self, stop: asyncio.Event, show: Callable[[Glimpse], None]) -> None:
         """Run until the end or until `stop`; the aggregator still answers afterwards."""
+        if self.agents:
+            self.fleet.address(self.agents)
         await self.aggregator.start()
         await self.fleet.start()
         looking = asyncio.create_task(self._look(show))
         try:
-            await self._pace(stop)
+            async with self.fleet.listening():
+                await self._pace(stop)
         finally:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)

@@ -1,17 +1,22 @@
 """A whole fleet on one thread: machines, jobs, faults and real agents, as fast as they can run."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wattkeeper.agent.service import listening
+from wattkeeper.flags import ConfigError
 from wattkeeper.model.grid import floor
 from wattkeeper.simulation.clock import TrueTime, VirtualClock
 from wattkeeper.simulation.cluster import Cluster
 from wattkeeper.simulation.machine import Machine
 from wattkeeper.simulation.member import Connect, Member
+from wattkeeper.values import host_port
 
 SECOND_MS = 1_000
 DELIVERY_MS = 10_000
+_PORTS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,37 @@ class Fleet:
         """Start every agent."""
         for member in self._order:
             await member.start()
+
+    def address(self, first: str) -> None:
+        """Give every agent an address for Prometheus: `first` (host:port), and the ports after it.
+
+        Raises:
+            ConfigError: there are not so many ports.
+
+        """
+        host, port = host_port(first)
+        if port + len(self._order) > _PORTS:
+            raise ConfigError(
+                f"agents: {first}: there are no {len(self._order)} ports from there on"
+            )
+        for number, member in enumerate(self._order):
+            member.address = (
+                f"[{host}]:{port + number}" if ":" in host else f"{host}:{port + number}"
+            )
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[None]:
+        """Let the agents that have an address answer Prometheus there.
+
+        Raises:
+            ConfigError: an address is taken.
+
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            for member in self._order:
+                if member.address and member.agent is not None:
+                    await stack.enter_async_context(listening(member.agent))
+            yield
 
     async def second(self) -> None:
         """Let one second pass: every agent samples at its end, and some of them deliver."""

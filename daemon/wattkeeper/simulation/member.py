@@ -33,6 +33,8 @@ class Member:
         self.node = node
         self.machine = node.machine
         self.reachable = True
+        self.address = ""
+        """host:port of its agent's `/metrics` for Prometheus; nobody listens where it is empty."""
         self.agent: Agent | None = None
         self.restarts = 0
         self._connect = connect
@@ -60,6 +62,8 @@ class Member:
             cluster=CLUSTER,
             data_dir=self.folder,
             sample_interval=timedelta(seconds=1),
+            listen=self.address or "127.0.0.1:0",
+            advertise=self.address,
         )
         journal = Journal(
             self.folder,

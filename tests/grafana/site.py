@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 from aiohttp import web
@@ -20,6 +21,7 @@ from aiohttp.typedefs import Handler, Middleware
 from tests.e2e.programs import free_port
 from wattkeeper.agent.http import application
 from wattkeeper.agent.transport import HttpTransport
+from wattkeeper.aggregator.budget_config import BudgetSection
 from wattkeeper.aggregator.config import AggregatorSettings, LedgerSection, MetricsSection
 from wattkeeper.aggregator.runtime import Aggregator
 from wattkeeper.ledger.workloads import record_knowledge
@@ -36,6 +38,12 @@ SILENT, HOT, STALE = "sim003", "sim002", "sim001"
 """A node whose agent ends before the fleet does, one whose cooling has failed, and one with a meter
 of memory that never answers."""
 _SILENT_S = 150
+BUDGETS: dict[str, dict[str, Any]] = {
+    "hall": {"watts": "1kW"},
+    "feed": {"demand": "10kW", "group": "rack=r1"},
+    "month": {"energy": "1MWh"},
+}
+"""The first is exceeded."""
 GROUPS = {"rack": {"r1": ("sim001",), "r2": ("sim002", "sim003")}}
 
 
@@ -72,6 +80,7 @@ class Site:
             ledger=LedgerSection(slot=timedelta(seconds=SLOT_S)),
             metrics=MetricsSection(identity="user"),
             groups=GROUPS,
+            budgets={name: BudgetSection(**limit) for name, limit in BUDGETS.items()},
         )
         self._scheduler = SimulatedScheduler(self.fleet.cluster, self.fleet.time, 0.2)
         schedulers = [self._scheduler]
@@ -117,6 +126,7 @@ class Site:
         known = self._scheduler.known(0)
         await asyncio.to_thread(record_knowledge, self.aggregator.ledger, CLUSTER, known)
         await self.aggregator.settle()
+        await self.aggregator.budgeting.assess()
         self.aggregator.exporter.expire()
         now_ms = self.fleet.time.now_ms
         self._line_ms = floor(now_ms, STEP_S * 1000)

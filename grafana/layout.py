@@ -53,6 +53,9 @@ def rendered(board: Board) -> str:
         .links([_links()])
         .build()
     )
+    for variable in made.templating.list_val or ():
+        # The SDK gives every variable what belongs to those of intervals.
+        variable.auto = variable.auto_min = variable.auto_count = None
     made.panels = list(_placed(board.rows))
     return json.dumps(made, cls=JSONEncoder, indent=1, ensure_ascii=False) + "\n"
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from wattkeeper.agent.transport import HttpTransport
+from wattkeeper.aggregator.budget_config import BudgetSection
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.runtime import Aggregator
 from wattkeeper.ledger.queries.balance import balance
@@ -27,6 +28,8 @@ _ASK_S = 0.5
 _TIMEOUT_S = 30.0
 _MARKER = "SIMULATED"
 _KEEP_MS = 600_000
+_RACK = 4
+"""Nodes of a rack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,18 @@ class Demonstration:
             listen=self.listen,
             data_dir=self.folder / "aggregator",
             commit_interval=timedelta(seconds=1),
+            groups={"rack": self._racks()},
+            budgets=_budgets(self.nodes, self.gpus),
         )
         self._scheduler = SimulatedScheduler(self.fleet.cluster, self.fleet.time, _ASK_S)
         scheduler = self._scheduler
         self.aggregator = Aggregator(settings, [scheduler], now_ms=lambda: self.fleet.time.now_ms)
+
+    def _racks(self) -> dict[str, tuple[str, ...]]:
+        """Put every four nodes into a rack."""
+        names = list(self.fleet.members)
+        firsts = range(0, len(names), _RACK)
+        return {f"r{n // _RACK + 1}": tuple(names[n : n + _RACK]) for n in firsts}
 
     async def run(self, stop: asyncio.Event, show: Callable[[Glimpse], None]) -> None:
         """Run until the end or until `stop`; the aggregator still answers afterwards."""
@@ -171,6 +182,16 @@ class Demonstration:
             coverage=coverage,
             example=max(known, key=lambda job: job.plan.lasts_ms).plan.job_id if known else "",
         )
+
+
+def _budgets(nodes: int, gpus: int) -> dict[str, BudgetSection]:
+    """Return limits that the fleet comes near when it is busy."""
+    busy_w = nodes * (gpus * 300 + 600)
+    return {
+        "hall": BudgetSection(watts=f"{busy_w * 1.1:.0f}W"),
+        "feed": BudgetSection(demand=f"{busy_w}W", inside="hall"),
+        "month": BudgetSection(energy=f"{busy_w * 600 / 1000:.0f}kWh"),
+    }
 
 
 def clear(folder: Path) -> None:

@@ -31,15 +31,26 @@ QUESTIONS: tuple[tuple[str, dict[str, str]], ...] = (
         for by in ("user", "account", "partition", "qos", "owner", "name", "node", "label:team")
     ),
     ("/v1/report", {"by": "user", "since": "-15m"}),
+    ("/v1/budgets", {}),
     ("/v1/prometheus/targets", {}),
     ("/v1/jobs", {"user": "\0"}),
 )
 
 
+BUDGETS = {
+    "site": {"watts": "700W", "raise_after": "0s"},
+    "physics": {"demand": "400W", "account": "physics", "inside": "site", "raise_after": "0s"},
+    "month": {"energy": "1MWh", "inside": "site"},
+    "job": {"energy": "100Wh", "job": "124", "per": "day"},
+}
+
+
 async def start(folder: Path, session: aiohttp.ClientSession, ledger: dict[str, Any]) -> Centre:
     """Start an aggregator."""
     clock = [START_MS]
-    own = settings(folder, ledger=ledger, telemetry={"url": "none"})
+    own = await asyncio.to_thread(
+        settings, folder, ledger=ledger, telemetry={"url": "none"}, budgets=BUDGETS
+    )
     aggregator = Aggregator(own, now_ms=lambda: clock[0])
     await aggregator.start()
     return Centre(aggregator, session, clock)
@@ -58,6 +69,7 @@ async def live(centre: Centre) -> list[Any]:
     knowledge = Knowledge([told], START_MS + 1, nodes=nodes)
     await asyncio.to_thread(record_knowledge, centre.aggregator.ledger, "slurm", knowledge)
     assert await centre.aggregator.settle()
+    assert await centre.aggregator.budgeting.assess()
     answers = [await centre.get(path, **query) for path, query in QUESTIONS]
     text = await centre.text("/metrics")
     return [*answers, [line for line in text.splitlines() if "timestamp" not in line]]
@@ -101,3 +113,31 @@ async def test_an_embedded_history_cannot_be_shared(
     await again.start()
     assert again.lease.token == 2
     await again.stop()
+
+
+async def test_budgets_of_several_aggregators(tmp_path: Path, new_url: Callable[[], str]) -> None:
+    """One judges, of nodes that deliver to the other by what is booked; both answer."""
+    url = {"url": new_url()}
+    async with aiohttp.ClientSession() as session:
+        leads = await start(tmp_path / "a", session, url)
+        other = await start(tmp_path / "b", session, url)
+        feeders = [
+            (leads, Feeder()),
+            (other, Feeder(node="n2", journal="j2", raw_id="9", uuid="GPU-2")),
+        ]
+        try:
+            for _ in range(3):
+                for centre, feeder in feeders:
+                    await centre.fed(feeder, windows=12)
+                assert await leads.aggregator.budgeting.assess()
+            assert not await other.aggregator.budgeting.assess()
+            status, body = await leads.get("/v1/budgets", name="site")
+            assert status == 200
+            (site,) = body["budgets"]
+            assert (site["watts"], site["coverage"], site["silent_nodes"]) == (1000.0, 1.0, 0)
+            assert (site["state"], len(site["history"])) == ("hard", 2)
+            status, theirs = await other.get("/v1/budgets", name="site")
+            assert (status, theirs["budgets"]) == (200, [site])
+        finally:
+            await other.aggregator.stop()
+            await leads.aggregator.stop()

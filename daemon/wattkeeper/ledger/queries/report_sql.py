@@ -1,4 +1,4 @@
-"""The statements of a report: energy, and jobs, by a dimension."""
+"""The statements of a report: energy, energy over time, and jobs, by a dimension."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,10 +37,10 @@ def check_dimension(by: str) -> None:
         raise ValueError(f"by: {by[:80]!r} is none of {', '.join(DIMENSIONS)}, label:KEY")
 
 
-def source(since: int, until: int, grain: Grain | None) -> Any:
-    """Return holder, meter, axes and figures of the asked time as one subquery; `at`: of when.
+def source(since: int, until: int, grain: Grain | None = None) -> Any:
+    """Return holder, meter, axes and figures of the asked time as one subquery.
 
-    Whole days come from the daily sums, all else from postings.
+    Whole days come from the daily sums, all else from postings. `at`: the cell of the grain.
     """
     posting, rollup = schema.posting.c, schema.rollup.c
     begin, end = ceil(since, DAY_MS), floor(until, DAY_MS)
@@ -69,16 +69,14 @@ def source(since: int, until: int, grain: Grain | None) -> Any:
 
 
 def energies(found: Any, by: str, only: Mapping[str, str]) -> "sa.Select[Any]":
-    """Return the statement that sums `source` by dimension, payer, component, axes and time."""
-    account = sa.case((found.holder < FIRST_HOLDER, found.holder), else_=FIRST_HOLDER)
+    """Return the statement that sums `source` by dimension, payer, component and axes."""
     # No label may be a column's name: SQL would group by the column, and idle with system.
     keys = (
         _key(by).label("called"),
-        account.label("booked_to"),
+        _payer(found.holder).label("booked_to"),
         schema.meter.c.component,
         found.method,
         found.split,
-        found.at,
     )
     figures = (
         *parts(found.uj),
@@ -88,6 +86,31 @@ def energies(found: Any, by: str, only: Mapping[str, str]) -> "sa.Select[Any]":
     )
     grouped = _joined(found, by, only, *keys, *figures)
     return grouped.group_by("called", "booked_to", *keys[2:])
+
+
+def timed(found: Any, by: str, only: Mapping[str, str]) -> "sa.Select[Any]":
+    """Return the statement that sums `source` by dimension, payer and cell of time.
+
+    Postings of months are many, and names are not looked up for each: they are put together by
+    holder first.
+    """
+    meter = schema.meter.c
+    sums = (*parts(found.uj), *parts(found.idle_uj, "idle_uj"))
+    by_holder = (
+        sa.select(found.holder, meter.node, found.at, *sums)
+        .join_from(sa.inspect(found.holder).table, schema.meter, meter.id == found.meter)
+        .where(_counts(found))
+        .group_by(found.holder, meter.node, found.at)
+        .subquery()
+        .c
+    )
+    keys = (_key(by).label("called"), _payer(by_holder.holder).label("booked_to"), by_holder.at)
+    figures = (sa.func.sum(by_holder[one.name]).label(one.name) for one in sums)
+    query = sa.select(*keys, *figures).join_from(
+        sa.inspect(by_holder.holder).table, schema.node, schema.node.c.id == by_holder.node
+    )
+    named = _named(query, by_holder.holder, by).where(*_only(only))
+    return named.group_by("called", "booked_to", by_holder.at)
 
 
 def jobs(found: Any, by: str, only: Mapping[str, str]) -> "sa.Select[Any]":
@@ -128,20 +151,34 @@ def _only(only: Mapping[str, str]) -> "list[sa.ColumnElement[bool]]":
     return [columns[name] == value for name, value in only.items()]
 
 
+def _payer(holder: "sa.ColumnElement[int]") -> "sa.ColumnElement[int]":
+    return sa.case((holder < FIRST_HOLDER, holder), else_=FIRST_HOLDER)
+
+
+def _counts(found: Any) -> "sa.ColumnElement[bool]":
+    """Of a host only what no component meter sees: all else is booked there already."""
+    return sa.or_(
+        schema.meter.c.component != Component.HOST.value, found.holder == Account.OVERHEAD
+    )
+
+
 def _joined(found: Any, by: str, only: Mapping[str, str], *columns: Any) -> "sa.Select[Any]":
-    holder, meter, label = schema.holder.c, schema.meter.c, schema.label.c
+    meter = schema.meter.c
     query = (
         sa.select(*columns)
         .join_from(schema.meter, sa.inspect(found.holder).table, meter.id == found.meter)
         .join(schema.node, schema.node.c.id == meter.node)
-        .outerjoin(schema.holder, holder.id == found.holder)
+    )
+    return _named(query, found.holder, by).where(_counts(found), *_only(only))
+
+
+def _named(query: "sa.Select[Any]", of: Any, by: str) -> "sa.Select[Any]":
+    """Join what is known of a holder."""
+    holder, label = schema.holder.c, schema.label.c
+    query = (
+        query.outerjoin(schema.holder, holder.id == of)
         .outerjoin(schema.workload, schema.workload.c.id == holder.workload)
         .outerjoin(schema.identity, schema.identity.c.workload == holder.workload)
-        .where(
-            # Of a host only what no component meter sees: all else is booked there already.
-            sa.or_(meter.component != Component.HOST.value, found.holder == Account.OVERHEAD),
-            *_only(only),
-        )
     )
     if not _label(by):
         return query

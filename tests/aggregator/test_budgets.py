@@ -23,7 +23,8 @@ SETTINGS = {
 
 
 async def evaluated(centre: Centre) -> dict[str, Any]:
-    """Evaluate the budgets now; return the answers by name."""
+    """Evaluate the budgets now, closed slots too; return the answers by name."""
+    centre.aggregator.budgeting._reader._look_s = float("-inf")
     assert await centre.aggregator.budgeting.assess()
     status, body = await centre.get("/v1/budgets")
     assert status == 200, body
@@ -55,6 +56,24 @@ async def test_what_is_used_and_who_uses_it(centre: Centre) -> None:
     assert (breach["worst_ratio"], breach["end"]) == (pytest.approx(500 / 490, abs=1e-6), None)
     assert rack["since"] == breach["start"]
     assert feeder.at_ms == START_MS + 1_800_000
+
+
+PERIODS = {"day": {"energy": "1kWh", "per": "day"}, "lab": {"energy": "9kWh", "account": "physics"}}
+
+
+@pytest.mark.parametrize("centre", [{"budgets": PERIODS}], indirect=True)
+async def test_who_used_most_of_a_period(centre: Centre) -> None:
+    """Accounts, and of an account its users; by the closed slots, with what they draw now."""
+    await centre.fed(windows=180)
+    centre.aggregator.budgeting._reader._look_s = float("-inf")
+    assert await centre.aggregator.budgeting.assess()
+    _, body = await centre.get("/v1/budgets")
+    first = {one["name"]: one["contributors"][0] for one in body["budgets"]}
+    used = str(1800 * 450_000_000)
+    assert first == {
+        "day": {"kind": "account", "name": "physics", "watts": 500.0, "energy_uj": used},
+        "lab": {"kind": "user", "name": "alice", "watts": None, "energy_uj": used},
+    }
 
 
 @pytest.mark.parametrize("centre", [SETTINGS], indirect=True)

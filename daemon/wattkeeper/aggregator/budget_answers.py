@@ -38,11 +38,15 @@ class BudgetForecast(Answer):
 
 
 class BudgetContributor(Answer):
-    """Who draws much of it now."""
+    """Who used much of an energy budget's period (`energy_uj`), or draws much of it now (`watts`).
 
-    kind: Literal["job", "account", "node"]
+    `energy_uj` is of the closed slots: some minutes of the newest are missing.
+    """
+
+    kind: Literal["job", "account", "node", "user"]
     name: str
-    watts: float
+    watts: float | None
+    energy_uj: Microjoules | None
 
 
 class BudgetBreach(Answer):
@@ -138,7 +142,7 @@ def budget(found: Status, history: list[Breach]) -> Budget:
             "silent_nodes": found.silent_nodes,
             "silent_watts": found.silent_watts,
             "contributors": [
-                {"kind": one.kind, "name": one.name, "watts": one.watts} for one in found.top
+                _contributor(one.kind, one.name, one.watts, one.uj) for one in found.top
             ],
             "history": [_breach(one) for one in history],
             "as_of": rfc3339(found.at_ms),
@@ -167,9 +171,17 @@ def _breach(found: Breach) -> BudgetBreach:
             "end": _instant(found.to_ms),
             "worst_ratio": found.worst,
             "coverage": found.coverage,
-            "contributors": told.get("top", []),
+            "contributors": [
+                _contributor(one["kind"], one["name"], one["watts"], one.get("uj"))
+                for one in told.get("top", [])
+            ],
         }
     )
+
+
+def _contributor(kind: str, name: str, watts: float | None, uj: str | None) -> dict[str, object]:
+    energy_uj = None if uj is None else int(uj)
+    return {"kind": kind, "name": name, "watts": watts, "energy_uj": energy_uj}
 
 
 def _instant(at_ms: int | None) -> str | None:

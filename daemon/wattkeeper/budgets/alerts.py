@@ -59,7 +59,9 @@ def alert(breach: Breach) -> Alert:
     limit = energy(told.get("limit")) if kind is Kind.ENERGY else watts(told.get("limit", 0) / 1000)
     summary = f"Budget {breach.budget} {_SAYS[level]} {percent(breach.worst)} of its {limit}."
     named = ", ".join(
-        f"{one['kind']} {one['name']} ({watts(one['watts'])})" for one in told.get("top", [])
+        f"{one['kind']} {one['name']} ({watts(one['watts'])})"
+        for one in told.get("top", [])
+        if one["watts"] is not None
     )
     parts = [f"It is of: {told.get('scope', 'fleet')}."]
     if named:

@@ -10,7 +10,7 @@ from functools import partial
 
 import sqlalchemy as sa
 
-from wattkeeper.budgets.budget import Budget, Kind
+from wattkeeper.budgets.budget import Budget, Kind, ScopeKind
 from wattkeeper.budgets.calendar import Period
 from wattkeeper.budgets.scopes import Scopes
 from wattkeeper.ledger import schema
@@ -31,7 +31,8 @@ class Closed:
 
     `mean_watts`: over the last day (or week, for months), or over as much of it as there is; None
     where that is less than an hour (a day).
-    `daily_watts`: mean power of each whole day (UTC), the newest last.
+    `daily_watts`: mean power of each whole day (UTC), the newest last. `spent_uj`: who used what of
+    `uj`, as far as `spender` tells.
     """
 
     start_ms: int
@@ -39,6 +40,7 @@ class Closed:
     coverage: float | None = None
     mean_watts: float | None = None
     daily_watts: list[float] = field(default_factory=list)
+    spent_uj: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ def look(ledger: Ledger, budgets: Sequence[Budget], scopes: Scopes, now_ms: int)
             reader.days(closed, first_ms)
         books = Books(until_ms, closed)
         _cover(connection, budgets, scopes, books)
+        reader.spenders(closed)
     return books
 
 
@@ -88,6 +91,17 @@ def lately(
         return reader.by("slot", since_ms)
 
 
+def spender(budget: Budget) -> str | None:
+    """Return what is told of who used the energy of a period: accounts, of an account its users.
+
+    None where there is no more to tell than who draws power now.
+    """
+    if budget.kind is not Kind.ENERGY or budget.scope.kind in _LONE:
+        return None
+    return "user" if budget.scope.kind is ScopeKind.ACCOUNT else "account"
+
+
+_LONE = (ScopeKind.GROUP, ScopeKind.NODE, ScopeKind.JOB)
 _FIRST = sa.select(sa.func.min(schema.posting.c.slot))
 
 
@@ -103,7 +117,7 @@ class _Reader:
     ) -> None:
         self._connection = connection
         self._scopes = scopes
-        self._number = len(budgets)
+        self._budgets = budgets
         self._until_ms = until_ms
         self._of_nodes = any(budget.scope.kind.of_nodes for budget in budgets)
 
@@ -125,9 +139,27 @@ class _Reader:
             days = range(begin // DAY_MS, end // DAY_MS)
             one.daily_watts = [found.get(day, 0) / DAY_MS / 1000 for day in days]
 
+    def spenders(self, closed: Sequence[Closed]) -> None:
+        """Enter who used what of the energy of a period."""
+        wanted = [
+            (number, one)
+            for number, one in enumerate(closed)
+            if one.start_ms < self._until_ms and spender(self._budgets[number]) is not None
+        ]
+        for since_ms in {one.start_ms for _, one in wanted}:
+            for _, whose, uj in work_sums(self._connection, since_ms, self._until_ms):
+                own = set(self._scopes.of_workload(whose))
+                for number, one in wanted:
+                    scope = self._budgets[number].scope
+                    of_all = scope.kind is ScopeKind.FLEET and scope.cluster in ("", whose.cluster)
+                    if one.start_ms == since_ms and (number in own or of_all):
+                        by_user = spender(self._budgets[number]) == "user"
+                        name = whose.user if by_user else whose.account
+                        one.spent_uj[name] = one.spent_uj.get(name, 0) + uj
+
     def by(self, each: str, since_ms: int) -> list[dict[int, int]]:
         """Return by budget its energy, by slot, by day, or in one."""
-        found: list[dict[int, int]] = [{} for _ in range(self._number)]
+        found: list[dict[int, int]] = [{} for _ in self._budgets]
         scopes, until_ms = self._scopes, self._until_ms
         if self._of_nodes:
             for at, cluster, node, uj in node_sums(self._connection, since_ms, until_ms, each):

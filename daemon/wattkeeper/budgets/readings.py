@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from operator import itemgetter
+from typing import TypeVar
 
-from wattkeeper.budgets.books import Books, Closed, lately, look
+from wattkeeper.budgets.books import Books, Closed, lately, look, spender
 from wattkeeper.budgets.budget import Budget, Kind
 from wattkeeper.budgets.calendar import Interval, Period
 from wattkeeper.budgets.collecting import Collector, Seen
@@ -14,6 +15,8 @@ from wattkeeper.budgets.scopes import Scopes
 from wattkeeper.budgets.tally import Now
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.grid import DAY_MS, ceil
+
+N = TypeVar("N", int, float)
 
 MOST_NAMED = 5
 """Jobs, accounts and nodes that are named, of each."""
@@ -31,7 +34,8 @@ class Reading:
 
     `used_uj`: of the running interval, of which `live_uj` is not in the books yet; `before_uj`: of
     the billed interval before. `coverage`: how complete it is. `top`: by kind the greatest, with
-    their watts.
+    their watts. `spent`: kind and name of those who used most of a period's closed slots, and how
+    much.
     """
 
     interval: Interval
@@ -44,6 +48,7 @@ class Reading:
     before_uj: float | None = None
     forecast: Forecast | None = None
     top: Mapping[str, Sequence[tuple[str, float]]] = field(default_factory=dict)
+    spent: Sequence[tuple[str, str, int]] = ()
 
 
 class Reader:
@@ -137,6 +142,10 @@ class Reader:
             used_uj=used_uj if known else None,
             live_uj=now.since_booked_uj,
             before_uj=before_uj,
+            spent=[
+                (spender(budget) or "", name, uj)
+                for name, uj in nlargest(MOST_NAMED, _named(closed.spent_uj), itemgetter(1))
+            ],
             forecast=self._forecast(number, used_uj, closed, interval.end_ms - now_ms)
             if known
             else None,
@@ -162,8 +171,8 @@ class Reader:
         return forecast(used_uj, rest_ms, watts, errors, _OF_WEEK)
 
 
-def _named(sums: Mapping[str, float]) -> list[tuple[str, float]]:
-    return [(name, watts) for name, watts in sums.items() if name and watts > 0]
+def _named(sums: Mapping[str, N]) -> list[tuple[str, N]]:
+    return [(name, value) for name, value in sums.items() if name and value > 0]
 
 
 def _covered(

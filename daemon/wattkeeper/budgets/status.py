@@ -13,11 +13,16 @@ STATES = (OK, Level.WARN.value, Level.FORECAST.value, Level.HARD.value, OFF, UNK
 
 
 class Contributor(msgspec.Struct, frozen=True):
-    """Who draws much of it now. `kind` is job, account or node."""
+    """Who draws much of it now, or used much of its period. `kind`: job, account, node, user.
+
+    `watts`: power now; `uj`: what it used of the period's closed slots, null where that is not
+    what it is named for.
+    """
 
     kind: str
     name: str
-    watts: float
+    watts: float | None
+    uj: str | None = None
 
 
 class Ahead(msgspec.Struct, frozen=True):
@@ -114,12 +119,18 @@ def status(budget: Budget, reading: Reading, levels: Mapping[Level, int], at_ms:
         coverage=reading.coverage,
         silent_nodes=reading.silent_nodes,
         silent_watts=reading.silent_watts,
-        top=[
-            Contributor(kind, name, watts)
-            for kind, ranked in reading.top.items()
-            for name, watts in ranked
-        ],
+        top=_contributors(reading),
     )
+
+
+def _contributors(reading: Reading) -> list[Contributor]:
+    """Return who used most of a period, then who draws most now; nobody twice."""
+    drawn = {(kind, name): watts for kind, some in reading.top.items() for name, watts in some}
+    used = [
+        Contributor(kind, name, drawn.pop((kind, name), None), str(uj))
+        for kind, name, uj in reading.spent
+    ]
+    return [*used, *(Contributor(kind, name, watts) for (kind, name), watts in drawn.items())]
 
 
 def ratio(budget: Budget, reading: Reading) -> float | None:

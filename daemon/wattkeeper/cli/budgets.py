@@ -122,12 +122,21 @@ def _ahead(forecast: Mapping[str, Any] | None) -> str:
     )
 
 
+def _who(found: Sequence[Mapping[str, Any]]) -> str:
+    """Say who used most of a period, else who draws most now: jobs, or what there is."""
+    used = [c for c in found if c["energy_uj"] is not None][:_NAMED]
+    if used:
+        named = ", ".join(f"{c['kind']} {c['name']} ({energy(c['energy_uj'])})" for c in used)
+        return f"; most was used by {named}"
+    drawn = [c for c in found if c["kind"] == "job"] or list(found)
+    named = ", ".join(f"{c['kind']} {c['name']} ({watts(c['watts'])})" for c in drawn[:_NAMED])
+    return f"; most draw {named}" if named else ""
+
+
 def _remarks(one: Mapping[str, Any]) -> list[str]:
     lines = []
     if one["since"] is not None:
-        most = [c for c in one["contributors"] if c["kind"] == "job"] or one["contributors"]
-        named = ", ".join(f"{c['kind']} {c['name']} ({watts(c['watts'])})" for c in most[:_NAMED])
-        who = f"; most draw {named}" if named else ""
+        who = _who(one["contributors"])
         before = ""
         if one["before_ratio"] is not None:
             before = f", {percent(one['before_ratio'])} in the interval before"

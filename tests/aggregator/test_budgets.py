@@ -1,5 +1,6 @@
 """Budgets of a running aggregator: `/v1/budgets`, `/metrics`, and what survives a restart."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -138,6 +139,53 @@ async def test_a_restart_goes_on_with_what_was_reached(centre: Centre) -> None:
     after = (await evaluated(centre))["rack"]
     assert (after["state"], after["since"]) == ("hard", before["since"])
     assert len(after["history"]) == len(before["history"])
+
+
+@pytest.mark.parametrize("centre", [{"budgets": PERIODS}], indirect=True)
+async def test_the_books_and_the_budget_are_one(centre: Centre) -> None:
+    """When all is booked, what is used is what the report of the period says, to the microjoule."""
+    for name, journal in (("node001", "j1"), ("node002", "j2")):
+        feeder = Feeder(node=name, journal=journal, raw_id=journal, uuid=f"GPU-{journal}")
+        await centre.fed(feeder, windows=97)
+    centre.aggregator.budgeting._reader._look_s = float("-inf")
+    assert await centre.aggregator.budgeting.assess()
+    _, body = await centre.get("/v1/budgets", name="day")
+    (day,) = body["budgets"]
+    query = {"since": day["start"], "until": day["end"], "by": "node"}
+    _, report = await centre.get("/v1/report", **query)
+    assert (day["used_uj"], day["unbooked_uj"]) == (report["energy_uj"], "0")
+
+
+@pytest.mark.parametrize(
+    "centre", [SETTINGS | {"alerts": {"via": "webhook", "url": "http://127.0.0.1:9/x"}}],
+    indirect=True,
+)  # fmt: skip
+async def test_what_fails_is_found(centre: Centre) -> None:
+    """A ledger that does not answer, and a receiver that is away, are told with what to do."""
+    await centre.fed(windows=18)
+    await evaluated(centre)
+    await centre.aggregator.budgeting._alerting._tell(
+        centre.aggregator.budgeting._alerting._teller  # type: ignore[arg-type]
+    )
+
+    def rename(old: str, new: str) -> None:
+        with centre.aggregator.ledger.writing() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
+
+    async def found() -> dict[str, tuple[str, str]]:
+        _, body = await centre.get("/v1/findings")
+        return {one["subject"]: (one["state"], one["detail"]) for one in body["findings"]}
+
+    told = await found()
+    assert told["budgets"] == ("ok", "4 are watched")
+    assert told["alerts"][0] == "failing"
+    assert "127.0.0.1:9" in told["alerts"][1]
+    await asyncio.to_thread(rename, "posting", "away")
+    assert not await centre.aggregator.budgeting.assess()
+    await asyncio.to_thread(rename, "away", "posting")
+    assert (await found())["budgets"][0] == "failing"
+    assert await centre.aggregator.budgeting.assess()
+    assert (await found())["budgets"][0] == "ok"
 
 
 async def test_no_budgets(centre: Centre) -> None:

@@ -79,6 +79,10 @@ def test_what_was_drawn_since_the_books_end() -> None:
     assert (now.watts, now.silent_watts, now.silent_nodes) == (0, 500, 1)
     assert now.since_booked_uj == 500 * 30_000 * 1000
     assert now.coverage == 0
+    gone = Node("n0", (Meter("gpu", 500_000, (16,)),), NOW - 3_700_000)
+    names = Names({(gone.journal, 16): ANN})
+    for now in tally([of("fleet"), of("user", "ann")], [(gone, known("n0"))], names):
+        assert (now.silent_nodes, now.silent_watts) == (1, 0)
 
 
 def test_what_is_expected() -> None:

@@ -1,6 +1,9 @@
 """Alerts reach their receiver: after failures, over restarts, with their ends."""
 
 import asyncio
+import shutil
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -211,3 +214,33 @@ async def test_what_is_long_over_is_told_no_more(
     breaches.leave(ledger, [unheard.id, heard.id], NOW - 7_200_000)
     assert await teller(ledger, pool, inbox).tell()
     assert ["b"] == [body["groupLabels"]["budget"] for body in inbox.bodies]
+
+
+async def test_tls(ledger: Ledger, pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    """The receiver's certificate is checked against `ca`; without it nothing is sent."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    certificate, key = tmp_path / "receiver.pem", tmp_path / "receiver.key"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+        f"-subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout {key} -out {certificate}"
+    )
+    await asyncio.to_thread(subprocess.run, command.split(), check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    reach(ledger)
+    inbox = Inbox()
+    app = web.Application()
+    app.router.add_post("/{tail:.*}", inbox.take)
+    server = TestServer(app, scheme="https", host="localhost")
+    await server.start_server(ssl=context)
+    inbox.url = f"https://localhost:{server.port}"
+    try:
+        with pytest.raises(TellError, match="certificate"):
+            await teller(ledger, pool, inbox).tell()
+        with pytest.raises(TellError, match=r"alerts\.ca"):
+            await teller(ledger, pool, inbox, ca=tmp_path / "none.pem").tell()
+        assert await teller(ledger, pool, inbox, ca=certificate).tell()
+    finally:
+        await server.close()
+    assert len(inbox.bodies) == 1

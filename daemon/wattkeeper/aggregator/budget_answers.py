@@ -70,7 +70,8 @@ class Budget(Answer):
     `used_ratio` is what is compared with the limit: power, or what is used of the running interval,
     of which `unbooked_uj` was drawn since the books end. `before_ratio`: the billed interval
     before. `coverage`: how complete the reading is; `silent_nodes` are missing in it.
-    `silent_watts`: what they drew when they were heard last; the forecast takes that to go on.
+    `silent_watts`: what those drew that fell silent within the hour; the forecast takes that to go
+    on.
     """
 
     name: str

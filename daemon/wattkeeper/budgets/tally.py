@@ -14,6 +14,10 @@ FORGOTTEN_MS = 86_400_000
 """A node that said nothing for so long, and that no scheduler has, is not waited for any more."""
 
 
+GOES_ON_MS = 3_600_000
+"""For so long a silent node is taken to draw what it drew when it was heard last."""
+
+
 class MeterSeen(Protocol):
     """A meter as its node showed it last."""
 
@@ -66,7 +70,7 @@ class NodeSeen(Protocol):
 class Now:
     """One budget now. `heard` of `expected`: meters, or of workloads the nodes they run on.
 
-    `watts`: of what was heard; `silent_watts`: what silent nodes drew when they were heard last.
+    `watts`: of what was heard; `silent_watts`: what nodes drew that fell silent within the hour.
     `since_booked_uj`: what was drawn since the books end. By name the watts of jobs, accounts and
     nodes.
     """
@@ -137,7 +141,7 @@ class Tally:
                 _put(now.nodes, named.node, watts)
             else:
                 now.silent_nodes += 1
-                now.silent_watts += watts
+                now.silent_watts += watts if self._goes_on(seen) else 0.0
             now.since_booked_uj += watts * 1000 * self._gap_ms(number, known, ends_ms)
         if seen is not None:
             self._add_work(seen, known, budgets, ends_ms, heard=heard)
@@ -159,6 +163,9 @@ class Tally:
         if known.listed:
             return known.expected
         return known.seen_ms is not None and self.now_ms - known.seen_ms < FORGOTTEN_MS
+
+    def _goes_on(self, seen: NodeSeen | None) -> bool:
+        return seen is not None and self.now_ms - seen.seen_ms <= GOES_ON_MS
 
     def _unbooked_until(self, seen: NodeSeen | None, heard: bool) -> int:
         """Return until when a node is known to have drawn what it showed."""
@@ -196,7 +203,7 @@ class Tally:
                     if heard:
                         now.watts += watts
                         _put(now.nodes, seen.node, watts)
-                    else:
+                    elif self._goes_on(seen):
                         now.silent_watts += watts
                     gap_ms = self._gap_ms(number, known, until_ms)
                     now.since_booked_uj += watts * 1000 * gap_ms

@@ -12,14 +12,14 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, 
 
 from tests.aggregator.conftest import Centre
 from tests.page.feeding import SimulatedFleet
-from tests.page.serving import LARGE, SMALL, Served, running, serving
+from tests.page.serving import LARGE, SETTINGS, SMALL, Served, running, serving
 from wattkeeper.aggregator.runtime import wall_ms
 
 
 @pytest.fixture
 async def small(tmp_path: Path) -> AsyncIterator[Centre]:
     """Run an aggregator of one node with eight GPUs, and a day of history."""
-    async with running(tmp_path / "data", SMALL) as centre:
+    async with running(tmp_path / "data", SMALL, **SETTINGS) as centre:
         yield centre
 
 

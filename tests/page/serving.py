@@ -21,6 +21,20 @@ SMALL = SimulatedFleet(nodes=1, slots=96, end_ms=wall_ms())
 LARGE = SimulatedFleet(nodes=250, slots=4, end_ms=wall_ms())
 
 
+SETTINGS: dict[str, Any] = {
+    "budgets": {
+        "site": {"watts": "6kW", "raise_after": "0s"},
+        "physics": {"demand": "4kW", "account": "physics", "inside": "site", "raise_after": "0s"},
+        "month": {"energy": "5MWh", "per": "month"},
+    },
+    "factors": {
+        "price": {"value": "0.21", "unit": "EUR/kWh", "source": "contract"},
+        "carbon": {"value": "380", "source": "Grid & Co"},
+    },
+}
+"""What power costs and emits, and budgets that eight GPUs at work are near to and over."""
+
+
 @asynccontextmanager
 async def running(
     folder: Path, fleet: SimulatedFleet, *, port: int = 0, **more: Any
@@ -38,6 +52,7 @@ async def running(
             async with session.post(url, data=io.BytesIO(wire.pack(batch)), headers=headers) as ack:
                 assert ack.status == 200, await ack.text()
         assert await aggregator.commit()
+        assert await aggregator.budgeting.assess()
         yield Centre(aggregator, session, clock)
     await aggregator.stop()
 
@@ -71,7 +86,9 @@ def serving(
     async def serve() -> Any:
         async with AsyncExitStack() as stack:
             centres = {
-                name: await stack.enter_async_context(running(folder / name, fleet, port=port))
+                name: await stack.enter_async_context(
+                    running(folder / name, fleet, port=port, **SETTINGS)
+                )
                 for name, fleet in fleets.items()
             }
             ready.set_result(Served(asyncio.get_running_loop(), centres))

@@ -12,7 +12,15 @@ from wattkeeper.delivery import wire
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
-PATHS = ("/", "/jobs", "/jobs/west/1000", "/report?by=account", "/nodes/west/gpu001", "/health")
+PATHS = (
+    "/",
+    "/jobs",
+    "/jobs/west/1000",
+    "/report?by=account",
+    "/nodes/west/gpu001",
+    "/budgets",
+    "/health",
+)
 FAINT = (Path(__file__).parent / "contrast.js").read_text()
 """Returns texts whose contrast to what is behind them is less than WCAG's AA asks for."""
 

@@ -10,7 +10,7 @@ from tests.aggregator.feeding import Feeder
 from tests.page.feeding import HOSTILE
 from wattkeeper.aggregator.fleet import Fleet
 from wattkeeper.ledger.queries.nodes import NodeRow
-from wattkeeper.units import energy
+from wattkeeper.units import carbon, energy, percent
 
 PATHS = (
     "/",
@@ -23,6 +23,7 @@ PATHS = (
     "/jobs/west/1000?by=gpu",
     "/report",
     "/report?by=node&since=-24h",
+    "/budgets",
     "/health",
     "/health?nodes=all",
 )
@@ -52,7 +53,7 @@ async def test_a_page_needs_nothing_from_elsewhere(small: Centre) -> None:
 
 async def test_an_empty_aggregator_has_pages_too(bare: Centre) -> None:
     """Before the first delivery, and without a history."""
-    for path in ("/", "/jobs", "/report", "/health"):
+    for path in ("/", "/jobs", "/report", "/budgets", "/health"):
         status, text, _ = await _get(bare, path)
         assert status == 200, text
         assert "Wattkeeper" in text
@@ -175,6 +176,38 @@ async def test_many_who_look_ask_once(small: Centre, monkeypatch: pytest.MonkeyP
     for _ in range(5):
         assert (await _get(small, "/health?nodes=all"))[0] == 200
     assert asked == ["rows"]
+
+
+async def test_what_energy_costs_and_emits(small: Centre) -> None:
+    """Where factors are set, a job and a report tell both, and whose word it is."""
+    _, report = await small.get("/v1/report", by="account", since="-24h")
+    _, text, _ = await _get(small, "/report?by=account&since=-24h")
+    assert f"{float(report['cost']):,.2f} EUR" in text
+    assert carbon(report["carbon_g"]) in text
+    assert "0.21 EUR/kWh (contract)" in text
+    assert "380 g/kWh (Grid &amp; Co" in text
+    _, job = await small.get("/v1/jobs/west/1000")
+    _, text, _ = await _get(small, "/jobs/west/1000")
+    assert f"{float(job['cost']):,.2f} EUR" in text
+    assert "8 \N{MULTIPLICATION SIGN} NVIDIA H100 80GB HBM3" in text
+    assert "Class A: counted, alone on its devices" in text
+
+
+async def test_budgets_tell_how_they_stand(small: Centre) -> None:
+    """Nested, with what is used, where it will end, and who draws most."""
+    _, answer = await small.get("/v1/budgets")
+    states = {one["name"]: one["state"] for one in answer["budgets"]}
+    assert states == {"site": "warn", "physics": "hard", "month": "ok"}
+    _, text, _ = await _get(small, "/budgets")
+    rows = re.findall(r'<th scope="row" class="text in(\d)">(\w+)</th>', text)
+    assert rows == [("0", "site"), ("1", "physics"), ("0", "month")]
+    assert "near its limit" in text
+    assert "exceeded" in text
+    for one in answer["budgets"]:
+        assert percent(one["used_ratio"]) in text
+    assert "job 1000" in text
+    _, text, _ = await _get(small, "/")
+    assert "nearest budget" in text
 
 
 async def test_a_report_is_one_file(small: Centre) -> None:

@@ -1,11 +1,12 @@
 """`wattkeeper report`."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from wattkeeper.cli.client import ask
+from wattkeeper.cli.client import ask, save
 from wattkeeper.cli.command import Command
 from wattkeeper.cli.output import (
     Format,
@@ -76,6 +77,7 @@ class Report(Command):
       wattkeeper report --by owner --since -7d        Deployment/web, RayJob/tune, …
       wattkeeper report --by label:team --since -30d
       wattkeeper report --by group:rack --since -24h --series hour --format json
+      wattkeeper report --period last-month --html report.html
     """
 
     by: str = Field("account", description="user, account, partition, qos, owner, label:KEY, …")
@@ -98,16 +100,20 @@ class Report(Command):
     partition: str | None = Field(None, description="of jobs of this partition only")
     url: str | None = Field(None, description="the aggregator, http://HOST:9746")
     format: Format = Field("table", description="how to print")
+    html: Path | None = Field(None, description="write a page with plots, one file, instead")
 
     def run(self) -> int:
         """Ask and print."""
-        if self.series is not None and self.format != "json":
+        if self.html is None and self.series is not None and self.format != "json":
             raise ConfigError("--series: is told with --format json only")
         query = {
             name: getattr(self, name)
             for name in type(self).model_fields
-            if name not in ("url", "format")
+            if name not in ("url", "format", "html")
         }
+        if self.html is not None:
+            save(self.url, "/report.html", query, self.html)
+            return 0
         answer = ask(self.url, "/v1/report", query)
         if self.format == "json":
             emit_json(answer)

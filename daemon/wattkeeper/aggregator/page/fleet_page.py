@@ -11,6 +11,7 @@ from pydantic import Field
 
 from wattkeeper.aggregator.endpoint import Query
 from wattkeeper.aggregator.page.asking import Asker, Part
+from wattkeeper.aggregator.page.budgets_page import nearest
 from wattkeeper.aggregator.page.charts import Chart, power_chart
 from wattkeeper.aggregator.page.heat import MOST_CELLS, Show, heat_map
 from wattkeeper.aggregator.page.view import View
@@ -53,12 +54,13 @@ async def see_fleet(asker: Asker, query: FleetQuery) -> View:
         asker.ask("/v1/fleet", NOW_S), asker.ask("/v1/nodes", NOW_S)
     )
     asked: dict[str, Any] = {"metric": "power", "by": ("component",), "since": "-24h"}
-    devices, power, report = await asyncio.gather(
+    devices, power, report, budgets = await asyncio.gather(
         _devices(asker, fleet),
         asker.part("/v1/telemetry", HISTORY_S, **asked),
         asker.part("/v1/report", HISTORY_S, by="account", since="-24h"),
+        asker.part("/v1/budgets", NOW_S),
     )
-    return View("fleet.html", partial(_fleet, query, fleet, nodes, devices, power, report))
+    return View("fleet.html", partial(_fleet, query, fleet, nodes, devices, power, report, budgets))
 
 
 async def _devices(asker: Asker, fleet: Any) -> Part:
@@ -68,7 +70,13 @@ async def _devices(asker: Asker, fleet: Any) -> Part:
 
 
 def _fleet(
-    query: FleetQuery, fleet: Any, nodes: Any, devices: Part, power: Part, report: Part
+    query: FleetQuery,
+    fleet: Any,
+    nodes: Any,
+    devices: Part,
+    power: Part,
+    report: Part,
+    budgets: Part,
 ) -> Mapping[str, Any]:
     kinds = sorted({kind for node in nodes.nodes for kind in node.groups})
     kind = query.group or ("rack" if "rack" in kinds else kinds[0] if kinds else None)
@@ -90,6 +98,7 @@ def _fleet(
         "runs": len(runs),
         "idle": sorted((one for one in runs if one.idle), key=lambda one: -one.idle)[:_LISTED],
         "report": report.answer,
+        "budget": None if budgets.answer is None else nearest(budgets.answer.budgets),
         "accounts": [] if report.answer is None else _groups(report.answer)[:_LISTED],
     }
 

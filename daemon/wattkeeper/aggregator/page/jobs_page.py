@@ -13,7 +13,7 @@ from wattkeeper.aggregator.page.charts import Chart, power_chart
 from wattkeeper.aggregator.page.view import View
 from wattkeeper.aggregator.page.words import job_path
 from wattkeeper.aggregator.page.words import query as query_string
-from wattkeeper.units import SOURCES, SPLITS, seconds_between
+from wattkeeper.units import CLASSES, SOURCES, SPLITS, seconds_between
 
 _LIST_S, _JOB_S, _TRACE_S = 5.0, 5.0, 15.0
 _SEARCHED = 2_000
@@ -158,6 +158,7 @@ def _job(query: JobPageQuery, job: Any, trace: Part) -> Mapping[str, Any]:
         "job": job,
         "ran_s": ran(job),
         "sure": _sure(job),
+        "classes": CLASSES,
         "chart": _trace(query, job, trace),
         "trace_problem": trace.problem,
         "as_of": job.as_of,

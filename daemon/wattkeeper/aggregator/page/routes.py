@@ -18,6 +18,7 @@ from wattkeeper.aggregator.endpoint import Endpoint, Query
 from wattkeeper.aggregator.openapi import page_item
 from wattkeeper.aggregator.page.asking import Asker
 from wattkeeper.aggregator.page.assets import Asset, read_all
+from wattkeeper.aggregator.page.budgets_page import BudgetsQuery, see_budgets
 from wattkeeper.aggregator.page.fleet_page import FleetQuery, NodeQuery, see_fleet, see_node
 from wattkeeper.aggregator.page.health_page import HealthQuery, see_health
 from wattkeeper.aggregator.page.jobs_page import JobPageQuery, JobsPageQuery, see_job, see_jobs
@@ -51,6 +52,7 @@ PAGES: tuple[Page[Any], ...] = (
     Page("/jobs/{cluster}/{id}", "One job with its trace", JobPageQuery, see_job),
     Page("/report", "Energy by group", ReportQuery, see_report),
     Page("/report.html", "The same as one file", ReportQuery, see_file),
+    Page("/budgets", "How the budgets stand", BudgetsQuery, see_budgets),
     Page("/health", "How the metering is", HealthQuery, see_health),
 )
 

@@ -93,14 +93,18 @@ def test_stories_that_once_went_wrong(play: Play) -> None:
 
 
 def test_a_story_with_known_figures() -> None:
-    """A job between two marks, its prolog, one that only Slurm knows, one on another's GPU."""
+    """Jobs between two marks, a prolog, an epilog, one that only Slurm knows, one that strays."""
     marked = Job(
         SLURM, "101", (0,), 3_500, 20_500, checks=(1_200, 3_100),
         start=Told(3_100, 3_100), end=Told(21_300, 21_300),
     )  # fmt: skip
+    healed = Job(
+        SLURM, "104", (0,), 31_500, 36_500, checks=(37_300, 39_100), named=False,
+        start=Told(31_100, 31_100), end=Told(37_300, 37_300),
+    )  # fmt: skip
     idle = Job(SLURM, "102", (1,), 5_000, 17_000)
     strays = Job(SLURM, "103", (2,), 6_200, 15_100, works=(8_100, 12_300), strays=0)
-    world = asyncio.run(played(Play([marked, idle, strays], centre=["round"]), BOOKS))
+    world = asyncio.run(played(Play([marked, healed, idle, strays], centre=["round"]), BOOKS))
     check(world)
     sums: Counter[tuple[object, ...]] = Counter()
     for (_, meter, payer, _, split, _), (uj, *_) in everything(BOOKS).items():
@@ -109,9 +113,10 @@ def test_a_story_with_known_figures() -> None:
             sums[name, meter, split] += uj
     # 100 W: between two marks, by the scheduler's whole seconds, while a process is there.
     assert sums == {
-        (Account.SYSTEM, GPUS[0], Split.EXCLUSIVE): 190_000_000,
+        (Account.SYSTEM, GPUS[0], Split.EXCLUSIVE): 190_000_000 + 180_000_000,
         ("101", GPUS[0], Split.EXCLUSIVE): 1_820_000_000,
         ("101", GPUS[0], Split.SETTLED): 70_000_000,
+        ("104", GPUS[0], Split.EXCLUSIVE): 620_000_000,
         ("102", GPUS[1], Split.SETTLED): 1_200_000_000,
         ("103", GPUS[2], Split.EXCLUSIVE): 420_000_000,
     }

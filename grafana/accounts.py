@@ -120,6 +120,13 @@ _USERS = listing(
     ),
     by="Power",
 )
+_NAMED = f"* {_JOIN} (job_id, account, partition) wattkeeper_workload_info{{{_WHOSE}}}"
+_PER_JOB = "sum by (cluster, manager, workload)"
+_GREATEST = (
+    f"topk(50, sum by (job_id, account, partition) ({_PER_JOB} "
+    f'(wattkeeper_job_power_watts{{cluster=~"$cluster"}}) {_NAMED}))'
+)
+_BOOKED = f'{_PER_JOB} (wattkeeper_job_energy_joules_total{{cluster=~"$cluster"}})'
 _JOBS = listing(
     Head(
         "Jobs now: the fifty greatest",
@@ -129,21 +136,15 @@ _JOBS = listing(
         height=10,
     ),
     (
+        _GREATEST,
         (
-            "topk(50, sum by (job_id, account, partition) (sum by (cluster, manager, workload) "
-            f'(wattkeeper_job_power_watts{{cluster=~"$cluster"}}) * {_JOIN} (job_id, account, '
-            f"partition) wattkeeper_workload_info{{{_WHOSE}}}))"
-        ),
-        (
-            "sum by (job_id, account, partition) (sum by (cluster, manager, workload) "
-            f'(wattkeeper_job_energy_joules_total{{cluster=~"$cluster"}}) * {_JOIN} '
-            f"(job_id, account, partition) wattkeeper_workload_info{{{_WHOSE}}}) / 3600"
+            f"sum by (job_id, account, partition) ({_BOOKED} {_NAMED}) / 3600 "
+            f"and on (job_id, account) {_GREATEST}"
         ),
         (
             "sum by (job_id, account, partition) (wattkeeper_job_allocated_idle_joules_total"
-            '{cluster=~"$cluster"} / on (cluster, manager, workload) sum by (cluster, manager, '
-            f'workload) (wattkeeper_job_energy_joules_total{{cluster=~"$cluster"}}) * {_JOIN} '
-            f"(job_id, account, partition) wattkeeper_workload_info{{{_WHOSE}}})"
+            f'{{cluster=~"$cluster"}} / on (cluster, manager, workload) {_BOOKED} {_NAMED}) '
+            f"and on (job_id, account) {_GREATEST}"
         ),
     ),
     (

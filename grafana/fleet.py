@@ -176,9 +176,9 @@ _HEAT_MAP = grid(
         "celsius",
     ),
     "max by (node, gpu) ("
-    f'wattkeeper_gpu_temperature_celsius{{{_CLUSTER}, sensor="gpu"}} '
-    "* on (cluster, node, uuid) group_left (gpu) wattkeeper_gpu_info "
-    f"and on (cluster, node) topk(100, {in_groups(_HOTTEST)}))",
+    f'(wattkeeper_gpu_temperature_celsius{{{_CLUSTER}, sensor="gpu"}} '
+    f"and on (cluster, node) topk(100, {in_groups(_HOTTEST)})) "
+    f"* on (cluster, node, uuid) group_left (gpu) wattkeeper_gpu_info{{{_CLUSTER}}})",
     HEAT,
     row="node",
     column="gpu",

@@ -62,8 +62,8 @@ _SOURCES = listing(
     ),
     (
         (
-            "count by (state, source) (label_replace(wattkeeper_source_state"
-            f'{{{_CLUSTER}, state=~"denied|failing|stale|quarantined"}} == 1, "source", "$1", '
+            "count by (state, source) (label_replace("
+            f'node:wattkeeper_source_unwell:info{{{_CLUSTER}}}, "source", "$1", '
             '"source", "(gpu|cpu|host|hwmon)/.*"))'
         ),
     ),

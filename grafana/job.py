@@ -4,25 +4,28 @@ from grafana.layout import Board, Row
 from grafana.panels import Head, Query, number, over_time
 from grafana.tables import Column, listing
 from grafana.thresholds import LIMITS
-from grafana.variables import ACCOUNT, CLUSTER, DATASOURCE, JOB
+from grafana.variables import ACCOUNT, CLUSTER, DATASOURCE, JOB, PLACE, WORKLOAD
 
-_WHICH = 'cluster=~"$cluster", job_id="$job"'
-_NOW = f"on (cluster, manager, workload) group_left () wattkeeper_workload_info{{{_WHICH}}}"
+_MINE = 'cluster=~"$cluster", workload=~"$workload"'
+"""Of the job's own ids, so that no other job's series are looked at."""
+_THERE = 'cluster=~"$cluster", node=~"$place"'
+_INFO = 'wattkeeper_workload_info{cluster=~"$cluster", job_id="$job"}'
+_NOW = f"on (cluster, manager, workload) group_left () {_INFO}"
 _EVER = (
     "on (cluster, manager, workload) group_left () group by (cluster, manager, workload) "
-    f"(last_over_time(wattkeeper_workload_info{{{_WHICH}}}[$__range]))"
+    f"(last_over_time({_INFO}[$__range]))"
 )
-_HOLDS = f'((wattkeeper_holder_ratio{{cluster=~"$cluster", uuid!=""}} > bool 0) * {_NOW})'
+_HOLDS = f'((wattkeeper_holder_ratio{{{_MINE}, uuid!=""}} > bool 0) * {_NOW})'
 
 
 def _total(metric: str) -> str:
     """Return a job's total as the books had it last: an `increase` would miss its beginning."""
-    return f'last_over_time({metric}{{cluster=~"$cluster"}}[$__range]) * {_EVER}'
+    return f"last_over_time({metric}{{{_MINE}}}[$__range]) * {_EVER}"
 
 
 def _of_gpus(metric: str, more: str = "") -> str:
     """Return a device's series wherever the job holds it."""
-    device = f"wattkeeper_gpu_{metric}{{{more}}}" if more else f"wattkeeper_gpu_{metric}"
+    device = f"wattkeeper_gpu_{metric}{{{_THERE}{more}}}"
     return f"{_HOLDS} * on (cluster, node, uuid) group_left () {device}"
 
 
@@ -53,7 +56,7 @@ _IDLE = number(
 )
 _POWER_NOW = number(
     Head("Power now", "Mean between the last two booked instants.", "watt", 6, 5),
-    Query(f'sum(wattkeeper_job_power_watts{{cluster=~"$cluster"}} * {_NOW})'),
+    Query(f"sum(wattkeeper_job_power_watts{{{_MINE}}} * {_NOW})"),
 )
 _GPUS = number(
     Head("GPUs", "On which anything of it ran in the last window.", "short", 6, 5),
@@ -75,7 +78,7 @@ _PLACES = listing(
     (
         f"count by (node) ({_HOLDS} > 0)",
         f"sum by (node) ({_of_gpus('power_watts')})",
-        f"""max by (node) ({_of_gpus("temperature_celsius", 'sensor="gpu"')})""",
+        f"""max by (node) ({_of_gpus("temperature_celsius", ', sensor="gpu"')})""",
     ),
     (
         Column("node", "Node", link=("wattkeeper-node", "node")),
@@ -98,7 +101,7 @@ _TRACE = over_time(
         "watt",
     ),
     Query(
-        f'sum by (component) (wattkeeper_job_power_watts{{cluster=~"$cluster"}} * {_NOW})',
+        f"sum by (component) (wattkeeper_job_power_watts{{{_MINE}}} * {_NOW})",
         "{{component}}",
     ),
     stacked=True,
@@ -109,7 +112,7 @@ _LIVE = over_time(
         "Its share of them, summed: swings that the books' windows average out show here.",
         "watt",
     ),
-    Query(f'sum(job:wattkeeper_gpu_power_watts:sum{{cluster=~"$cluster"}} * {_NOW})', "GPUs"),
+    Query(f"sum(job:wattkeeper_gpu_power_watts:sum{{{_MINE}}} * {_NOW})", "GPUs"),
 )
 _SPREAD = over_time(
     Head(
@@ -128,12 +131,12 @@ _BUSY = over_time(
         "The least and the mean of them, of the time in which anything ran.",
         "percentunit",
     ),
-    Query(f"""min({_of_gpus("utilization_ratio", 'engine="gpu"')})""", "least"),
-    Query(f"""avg({_of_gpus("utilization_ratio", 'engine="gpu"')})""", "mean"),
+    Query(f"""min({_of_gpus("utilization_ratio", ', engine="gpu"')})""", "least"),
+    Query(f"""avg({_of_gpus("utilization_ratio", ', engine="gpu"')})""", "mean"),
 )
 _HEAT = over_time(
     Head("Its hottest GPU", "The red line is where the alert is.", "celsius"),
-    Query(f"""max({_of_gpus("temperature_celsius", 'sensor="gpu"')})""", "hottest"),
+    Query(f"""max({_of_gpus("temperature_celsius", ', sensor="gpu"')})""", "hottest"),
     limit=LIMITS["gpu_celsius"],
 )
 _THROTTLED = over_time(
@@ -143,8 +146,8 @@ _THROTTLED = over_time(
         "percentunit",
     ),
     Query(
-        f"avg by (reason) (rate(wattkeeper_gpu_throttle_seconds_total"
-        f'{{cluster=~"$cluster"}}[$__rate_interval]) * on (cluster, node, uuid) group_left () '
+        f"avg by (reason) (rate(wattkeeper_gpu_throttle_seconds_total{{{_THERE}}}"
+        "[$__rate_interval]) * on (cluster, node, uuid) group_left () "
         f"(max by (cluster, node, uuid) ({_HOLDS}) > 0))",
         "{{reason}}",
     ),
@@ -155,7 +158,7 @@ BOARD = Board(
     "Wattkeeper: Job",
     "One job: what it uses, its trace, and how much of it is idle. Cost, carbon and how sure the "
     "figure is: `wattkeeper job`.",
-    (DATASOURCE, CLUSTER, ACCOUNT, JOB),
+    (DATASOURCE, CLUSTER, ACCOUNT, JOB, WORKLOAD, PLACE),
     (
         Row("The job", (_ENERGY, _IDLE, _POWER_NOW, _GPUS, _COMPONENTS, _PLACES)),
         Row("Trace", (_TRACE, _LIVE)),

@@ -8,7 +8,7 @@ from grafana.thresholds import LIMITS
 from grafana.variables import CLUSTER, DATASOURCE, GROUP, KIND, NODE
 
 _NODE = 'cluster=~"$cluster", node="$node"'
-_BY_GPU = "* on (cluster, node, uuid) group_left (gpu) wattkeeper_gpu_info"
+_BY_GPU = f"* on (cluster, node, uuid) group_left (gpu) wattkeeper_gpu_info{{{_NODE}}}"
 
 
 def _gpus(metric: str, more: str = "") -> Query:

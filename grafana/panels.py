@@ -94,17 +94,17 @@ def over_time(
 def number(
     head: Head, query: Query, colours: Steps = PLAIN, *, decimals: int | None = None
 ) -> Panel:
-    """Return one large number, as it is now, with its course behind it."""
+    """Return one large number, as it is now."""
     made = (
         stat.Panel()
-        .graph_mode(options.BigValueGraphMode.AREA)
+        .graph_mode(options.BigValueGraphMode.NONE)
         .color_mode(options.BigValueColorMode.VALUE)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .thresholds(steps(colours))
     )
     if decimals is not None:
         made = made.decimals(decimals)
-    return finish(head, made, (query,))
+    return finish(head, made, (query,), instant=True)
 
 
 def bars(head: Head, query: Query, colours: Steps = PLAIN, *, least: float, most: float) -> Panel:

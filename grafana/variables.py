@@ -43,6 +43,17 @@ def _several(variable: build.QueryVariable) -> build.QueryVariable:
     return variable.multi(True).include_all(True).all_value(_ALL).current(everything)
 
 
+def _hidden(variable: build.QueryVariable) -> build.QueryVariable:
+    """Return a variable that nobody chooses: all of its values, and no others, go into queries."""
+    everything = model.VariableOption(selected=True, text="All", value="$__all")
+    return (
+        variable.multi(True)
+        .include_all(True)
+        .current(everything)
+        .hide(model.VariableHide.HIDE_VARIABLE)
+    )
+
+
 CLUSTER: Variable = _several(
     _values(
         "cluster",
@@ -75,6 +86,22 @@ JOB: Variable = _values(
     "Job",
     "A job that ran in the time that is shown, by its number.",
     'wattkeeper_workload_info{cluster=~"$cluster", account=~"$account"}, job_id',
+)
+WORKLOAD: Variable = _hidden(
+    _values(
+        "workload",
+        "Workload",
+        "The ids that nodes have for the job.",
+        'wattkeeper_workload_info{cluster=~"$cluster", job_id="$job"}, workload',
+    )
+)
+PLACE: Variable = _hidden(
+    _values(
+        "place",
+        "Place",
+        "The nodes on which the job holds anything.",
+        'wattkeeper_holder_ratio{cluster=~"$cluster", workload=~"$workload"}, node',
+    )
 )
 BUDGET: Variable = _several(
     _values("budget", "Budget", "Budgets by name.", "wattkeeper_budget_info, budget")

@@ -31,6 +31,8 @@ def _values(engine: Prometheus) -> dict[str, str]:
         "topk(1, job:wattkeeper_gpu_power_watts:sum"
         " * on (manager, workload) group_left (job_id) wattkeeper_workload_info)"
     ).items()
+    job = dict(labels)
+    held = engine.instant(f'wattkeeper_holder_ratio{{workload="{job["workload"]}"}}')
     return {
         "cluster": ".*",
         "kind": "rack",
@@ -38,7 +40,9 @@ def _values(engine: Prometheus) -> dict[str, str]:
         "node": "sim001",
         "account": ".*",
         "budget": ".*",
-        "job": dict(labels)["job_id"],
+        "job": job["job_id"],
+        "workload": job["workload"],
+        "place": "|".join(sorted({dict(labels)["node"] for labels in held})),
         "__rate_interval": "1m",
         "__range": f"{LASTS_S}s",
     }

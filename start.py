@@ -6,6 +6,7 @@ usage: python3 start.py COMMAND [OPTIONS]
   python3 start.py up      meter this machine (without a power meter: a simulated fleet)
   python3 start.py test    lint, types, layers and all tests
   python3 start.py bench   the benchmarks, beside their peers (see benchmarks/README.md)
+  python3 start.py wheelhouse DIR   what a site without a network installs from
   python3 start.py job 42  any other `wattkeeper` command
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / "bin"
-LOCKS = {"test": "dev", "bench": "dev"}
+LOCKS = {"test": "dev", "bench": "dev", "wheelhouse": "dev"}
 CHECKS: tuple[tuple[str, ...], ...] = (
     ("ruff", "check", "--quiet"),
     ("ruff", "format", "--check", "--quiet"),
@@ -48,6 +49,8 @@ def main(args: Sequence[str]) -> int:
         return test(rest)
     if command == "bench":
         return run(str(BIN / "python"), "-m", "benchmarks", *rest)
+    if command == "wheelhouse":
+        return run(str(BIN / "python"), "deploy/wheelhouse.py", *rest)
     launcher = str(BIN / "wattkeeper")
     sys.stdout.flush()
     os.environ["WATTKEEPER_PROGRAM"] = f"python3 {Path(__file__).name}"

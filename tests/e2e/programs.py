@@ -54,11 +54,17 @@ def fetch(url: str, timeout_s: float = 10.0) -> str:
 class Program:
     """One `wattkeeper` command that runs until it is stopped; its output goes to `log`."""
 
-    def __init__(self, args: Sequence[str], environ: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        args: Sequence[str],
+        environ: Mapping[str, str],
+        log: Path,
+        python: Path = Path(sys.executable),
+    ) -> None:
         self.log = log
         with log.open("a") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "wattkeeper", *args], env=environ, stdout=out, stderr=out
+                [python, "-m", "wattkeeper", *args], env=environ, stdout=out, stderr=out
             )
 
     def stop(self, deadline_s: float = 20.0) -> int:

@@ -7,8 +7,14 @@ import pytest
 
 from tests.e2e.programs import ROOT
 
-HEAVY = {"sqlalchemy", "alembic", "numpy", "duckdb", "kubernetes", "grpc", "grpclib"}
-CENTRE = {"wattkeeper.aggregator", "wattkeeper.ledger", "wattkeeper.schedulers"}
+HEAVY = {
+    "alembic", "cramjam", "duckdb", "grpc", "grpclib", "jinja2", "kubernetes", "numpy", "psycopg",
+    "pyarrow", "sqlalchemy", "yaml",
+}  # fmt: skip
+CENTRE = {
+    f"wattkeeper.{part}"
+    for part in ("aggregator", "budgets", "factors", "ledger", "schedulers", "telemetry")
+}
 CHILD = {"asyncio", "aiohttp", "pydantic", "msgspec"}
 
 

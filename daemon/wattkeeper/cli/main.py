@@ -54,7 +54,7 @@ COMMANDS: dict[str, Entry] = {
     "config": Entry(SETUP, "config", "Config", "check the configuration, or show where it is from"),
 }
 
-_OF_AGGREGATOR = {"alembic", "cramjam", "duckdb", "jinja2", "pyarrow", "sqlalchemy"}
+_OF_AGGREGATOR = {"alembic", "cramjam", "duckdb", "jinja2", "pyarrow", "sqlalchemy", "yaml"}
 
 EXAMPLES = """\
 Examples:

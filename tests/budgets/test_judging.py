@@ -36,8 +36,8 @@ def reading(watts: float | None = 500.0, **more: object) -> Reading:
 def demand(used: float, ahead: float, before: float | None = None) -> Reading:
     """Return one of parts of the limit."""
     return reading(
-        used_uj=used * ALLOWED,
-        before_uj=None if before is None else before * ALLOWED,
+        used_uj=round(used * ALLOWED),
+        before_uj=None if before is None else round(before * ALLOWED),
         forecast=Forecast(ahead * ALLOWED, None, None, "how"),
     )
 

@@ -43,9 +43,9 @@ class Reading:
     coverage: float | None
     silent_nodes: int
     silent_watts: float
-    used_uj: float | None = None
-    live_uj: float = 0.0
-    before_uj: float | None = None
+    used_uj: int | None = None
+    live_uj: int = 0
+    before_uj: int | None = None
     forecast: Forecast | None = None
     top: Mapping[str, Sequence[tuple[str, float]]] = field(default_factory=dict)
     spent: Sequence[tuple[str, str, int]] = ()
@@ -128,7 +128,8 @@ class Reader:
         closed = self._books.closed[number]
         until_ms = self._books.until_ms
         booked_uj = closed.uj + sum(uj for at, uj in slots.items() if at >= interval.start_ms)
-        used_uj = booked_uj + now.since_booked_uj
+        live_uj = round(now.since_booked_uj)
+        used_uj = booked_uj + live_uj
         before_uj = None
         if budget.kind is Kind.DEMAND:
             last_ms = interval.start_ms - interval.length_ms
@@ -140,7 +141,7 @@ class Reader:
             reading,
             coverage=coverage,
             used_uj=used_uj if known else None,
-            live_uj=now.since_booked_uj,
+            live_uj=live_uj,
             before_uj=before_uj,
             spent=[
                 (spender(budget) or "", name, uj)

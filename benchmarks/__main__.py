@@ -2,13 +2,14 @@
 
 import sys
 
-from benchmarks import agent_cost, forecast, history, intake, scrape, squeue
+from benchmarks import agent_cost, forecast, history, intake, page, scrape, squeue
 
 BENCHMARKS = {
     "agent": agent_cost.main,
     "forecast": forecast.main,
     "history": history.main,
     "intake": intake.main,
+    "page": page.main,
     "scrape": scrape.main,
     "squeue": squeue.main,
 }

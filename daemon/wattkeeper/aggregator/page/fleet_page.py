@@ -50,12 +50,11 @@ class Drawing:
 
 async def see_fleet(asker: Asker, query: FleetQuery) -> View:
     """Ask for the fleet, its nodes and devices, a day of its power, and who used most."""
-    fleet, nodes = await asyncio.gather(
-        asker.ask("/v1/fleet", NOW_S), asker.ask("/v1/nodes", NOW_S)
-    )
     asked: dict[str, Any] = {"metric": "power", "by": ("component",), "since": "-24h"}
-    devices, power, report, budgets = await asyncio.gather(
-        _devices(asker, fleet),
+    fleet, nodes, devices, power, report, budgets = await asyncio.gather(
+        asker.ask("/v1/fleet", NOW_S),
+        asker.ask("/v1/nodes", NOW_S),
+        _devices(asker),
         asker.part("/v1/telemetry", HISTORY_S, **asked),
         asker.part("/v1/report", HISTORY_S, by="account", since="-24h"),
         asker.part("/v1/budgets", NOW_S),
@@ -63,7 +62,9 @@ async def see_fleet(asker: Asker, query: FleetQuery) -> View:
     return View("fleet.html", partial(_fleet, query, fleet, nodes, devices, power, report, budgets))
 
 
-async def _devices(asker: Asker, fleet: Any) -> Part:
+async def _devices(asker: Asker) -> Part:
+    """Ask for every GPU, unless there are too many for a cell each."""
+    fleet = await asker.ask("/v1/fleet", NOW_S)
     if fleet.gpus > MOST_CELLS:
         return Part(None)
     return await asker.part("/v1/devices", NOW_S, 30, component="gpu")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wattkeeper.aggregator.page.charts import LOOKS, power_chart
-from wattkeeper.aggregator.page.heat import STEPS, scale_of
+from wattkeeper.aggregator.page.heat import STEPS, heat_map, scale_of
 
 CSS = (resources.files("wattkeeper.aggregator.page") / "static" / "page.css").read_text()
 
@@ -66,6 +66,28 @@ def test_every_value_has_a_colour_and_greater_ones_are_no_cooler(
         assert sorted(steps) == steps
         assert set(steps) <= set(range(STEPS))
         assert scale.step(None) == "hx"
+
+
+def test_a_large_fleet_has_a_cell_for_each_node() -> None:
+    """By the hottest of its GPUs, the mean of their power; racks and nodes as people count."""
+    nodes = [
+        SimpleNamespace(
+            cluster="west", node=f"n{number}", state="live" if number else "silent", watts=1000.0,
+            groups={"rack": f"r{number % 11}"}, gpus_expected=8,
+            gpus=SimpleNamespace(
+                count=8, watts=800.0, hottest_celsius=89.0, mean_utilization=0.5
+            ) if number else None,
+        )
+        for number in range(22)
+    ]  # fmt: skip
+    drawn = heat_map(nodes, None, "temperature", "rack")
+    assert drawn.size == "coarse"
+    assert list(drawn.groups) == [f"r{number}" for number in range(11)]
+    assert [node.name for node in drawn.groups["r10"]] == ["n10", "n21"]
+    looks = {node.name: [cell.look for cell in node.cells] for node in drawn.groups["r0"]}
+    assert looks == {"n0": ["hx"], "n11": ["h8"]}
+    (cell,) = heat_map(nodes, None, "power", "rack").groups["r1"][0].cells
+    assert cell.title == "n1 · 100 W"
 
 
 def _answer(series: list[list[float | None]]) -> Any:

@@ -15,6 +15,8 @@ from wattkeeper.ledger.store import LedgerError
 
 _KEPT = 64
 """Answers that are kept; the one that was asked for least lately leaves first."""
+_REST = 4
+"""How long an answer is kept at least, in lengths of what it took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,9 @@ class Asker:
         return path in self._endpoints
 
     async def ask(self, path: str, fresh_s: float, patience_s: float = 60, **query: Any) -> Any:
-        """Return what the endpoint answers, at most `fresh_s` old; parameters of None are left out.
+        """Return what the endpoint answers; parameters that are None are left out.
+
+        It is at most `fresh_s` old, or a few times as old as it takes to find.
 
         Raises:
             ProblemError: what the endpoint would say, or no answer within `patience_s`.
@@ -86,7 +90,7 @@ class Asker:
         kept = self._kept.get(key)
         if kept is None or (kept.task.done() and now_s >= kept.until_s):
             kept = _Kept(asyncio.create_task(self._answer(path, asked), name=f"page {path}"))
-            kept.task.add_done_callback(lambda _: self._done(kept, fresh_s))
+            kept.task.add_done_callback(lambda _: self._done(kept, now_s, fresh_s))
             self._kept[key] = kept
         self._kept.move_to_end(key)
         while len(self._kept) > _KEPT:
@@ -94,8 +98,9 @@ class Asker:
         return kept
 
     @staticmethod
-    def _done(kept: _Kept, fresh_s: float) -> None:
-        kept.until_s = kept.task.get_loop().time() + fresh_s
+    def _done(kept: _Kept, began_s: float, fresh_s: float) -> None:
+        now_s = kept.task.get_loop().time()
+        kept.until_s = now_s + max(fresh_s, _REST * (now_s - began_s))
 
     async def _answer(self, path: str, asked: dict[str, Any]) -> _Outcome:
         endpoint = self._endpoints[path]

@@ -99,6 +99,7 @@ def _fleet(
         "runs": len(runs),
         "idle": sorted((one for one in runs if one.idle), key=lambda one: -one.idle)[:_LISTED],
         "report": report.answer,
+        "report_problem": report.problem,
         "budget": None if budgets.answer is None else nearest(budgets.answer.budgets),
         "accounts": [] if report.answer is None else _groups(report.answer)[:_LISTED],
     }

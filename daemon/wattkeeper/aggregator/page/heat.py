@@ -1,6 +1,7 @@
 """The heat map: every GPU as a cell, in its node, in its rack."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +15,7 @@ MOST_CELLS = 4_096
 STEPS = 9
 """Colours of a scale; the stylesheet has as many."""
 _BIG, _MIDDLE = 64, 512
+_NUMBER = re.compile(r"([0-9]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class HeatMap:
     """Nodes by the group that they are in. `size`: of the cells, by how many there are."""
 
     scale: Scale
-    size: Literal["big", "middle", "small", "nodes"]
+    size: Literal["big", "middle", "small", "coarse"]
     groups: Mapping[str, Sequence[NodeCells]]
 
 
@@ -99,7 +101,7 @@ def heat_map(
     figures = [node.gpus for node in nodes] if devices is None else devices
     scale = scale_of(show, [_value(one, show) for one in figures if one is not None])
     big = devices is not None and len(devices) <= _BIG
-    for node in nodes:
+    for node in sorted(nodes, key=lambda node: as_counted(node.node)):
         place = node.groups.get(kind, f"no {kind}") if kind else ""
         name = " ".join(filter(None, (node.cluster if len(clusters) > 1 else "", place)))
         if devices is None:
@@ -108,10 +110,17 @@ def heat_map(
             own = by_node.get((node.cluster, node.node), ())
             cells = [_cell(device, scale, figure=big) for device in own]
         groups.setdefault(name, []).append(_node(node, cells))
-    size: Literal["big", "middle", "small", "nodes"] = "nodes"
+    size: Literal["big", "middle", "small", "coarse"] = "coarse"
     if devices is not None:
         size = "big" if big else "middle" if len(devices) <= _MIDDLE else "small"
-    return HeatMap(scale, size, dict(sorted(groups.items())))
+    names = sorted(groups, key=as_counted)
+    return HeatMap(scale, size, {name: groups[name] for name in names})
+
+
+def as_counted(name: str) -> list[tuple[int, str]]:
+    """Return by what names are ordered as people count: r9 before r10."""
+    pieces = _NUMBER.split(name)
+    return [(int(piece) if piece.isdecimal() else -1, piece) for piece in pieces]
 
 
 def _value(one: Any, show: Show) -> float | None:

@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 from wattkeeper.agent.transport import HttpTransport
 from wattkeeper.aggregator.budget_config import BudgetSection
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.runtime import Aggregator
+from wattkeeper.factors.settings import CarbonSection, FactorsSection, PriceSection, PueSection
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.queries.job import JobFilter, jobs
 from wattkeeper.ledger.workloads import record_knowledge
@@ -30,6 +32,12 @@ _MARKER = "SIMULATED"
 _KEEP_MS = 600_000
 _RACK = 4
 """Nodes of a rack."""
+
+_FACTORS = FactorsSection(
+    price=PriceSection(value=Decimal("0.20"), unit="EUR/kWh", source="made up"),
+    carbon=CarbonSection(value=Decimal(380), source="made up"),
+    pue=PueSection(value=Decimal("1.2"), source="made up"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +96,7 @@ class Demonstration:
             commit_interval=timedelta(seconds=1),
             groups={"rack": self._racks()},
             budgets=_budgets(self.nodes, self.gpus),
+            factors=_FACTORS,
         )
         self._scheduler = SimulatedScheduler(self.fleet.cluster, self.fleet.time, _ASK_S)
         scheduler = self._scheduler

@@ -53,7 +53,8 @@ async def test_a_period_is_closed_once(centre: Centre) -> None:
     assert (409, "period") == (status, problem["field"])
     assert "ends at 2027-01-16T00:00:00Z" in problem["detail"]
     centre.clock[0] = TOMORROW
-    status, made = await post(centre, TODAY)
+    status, made = await post(centre, "yesterday")
+    assert TODAY == made["period"]
     assert (201, 1, None, True) == (status, made["number"], made["previous"], made["balanced"])
     shown = await centre.text("/v1/statements/1")
     assert shown == await centre.text(f"/v1/statements/{TODAY}") == canonical(made)

@@ -76,7 +76,7 @@ async def test_comparisons_on_request_only(centre: Centre, run: Run) -> None:
     await centre.fed()
     assert "flight" not in (await run("job", "123")).out
     done = await run("job", "123", "--compare")
-    for part in ("0.00012 times a passenger's flight", "a car's lifetime", "Strubell"):
+    for part in ("1/8,400 of a passenger's flight", "a car's lifetime", "Strubell"):
         assert part in done.out, done.out
 
 

@@ -95,8 +95,9 @@ class Closed:
         since_ms, until_ms = (
             grid.floor(at_ms, slot_ms) for at_ms in periods.calendar(asked.period, now_ms, zone)
         )
+        name = periods.resolve(asked.period, now_ms, zone)
         if until_ms > now_ms:
-            detail = f"{asked.period} ends at {rfc3339(until_ms)}; close it after that"
+            detail = f"{name} ends at {rfc3339(until_ms)}; close it after that"
             raise ProblemError(409, "not-ended", detail, "period")
         closed = statements(self._ledger)
         if broken := broken_links(closed):
@@ -109,7 +110,7 @@ class Closed:
                     f"{rfc3339(one.until_ms)}; what came later will be an adjustment in the next"
                 )
                 raise ProblemError(409, "closed", detail, "period")
-        period = closing.Period(asked.period, asked.timezone, since_ms, until_ms)
+        period = closing.Period(name, asked.timezone, since_ms, until_ms)
         try:
             return closing.close(self._ledger, self._pricing, period, now_ms)
         except ClosedMeanwhileError as error:

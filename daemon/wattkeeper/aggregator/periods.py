@@ -44,16 +44,16 @@ def calendar(text: str, now_ms: int, where: tzinfo) -> tuple[int, int]:
         ProblemError: not a period.
 
     """
-    today = datetime.fromtimestamp(now_ms / 1000, where).date()
     try:
-        first, after = _days(text, today)
+        first, after = _days(resolve(text, now_ms, where))
         return midnight(first, where), midnight(after, where)
     except (ValueError, OverflowError):
         raise ProblemError(400, "bad-period", f"{text[:80]!r} {_ADVICE}", "period") from None
 
 
-def _days(text: str, today: date) -> tuple[date, date]:
-    """Return the first day of a period and the first one after it."""
+def resolve(text: str, now_ms: int, where: tzinfo) -> str:
+    """Return `yesterday`, `last-month` and their like as the day, month or year that they mean."""
+    today = datetime.fromtimestamp(now_ms / 1000, where).date()
     named = {
         "today": today.isoformat(),
         "yesterday": (today - timedelta(days=1)).isoformat(),
@@ -61,7 +61,11 @@ def _days(text: str, today: date) -> tuple[date, date]:
         "last-month": f"{today.replace(day=1) - timedelta(days=1):%Y-%m}",
         "this-year": f"{today:%Y}",
     }
-    text = named.get(text, text)
+    return named.get(text, text)
+
+
+def _days(text: str) -> tuple[date, date]:
+    """Return the first day of a period and the first one after it."""
     if _YEAR.fullmatch(text):
         return date(int(text), 1, 1), date(int(text) + 1, 1, 1)
     if found := _QUARTER.fullmatch(text):

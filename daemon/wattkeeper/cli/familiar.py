@@ -16,13 +16,18 @@ _POUNDS = (
 
 
 def compare(carbon_g: str) -> list[str]:
-    """Return what an amount of carbon is, in lines like `0.42 times a car's lifetime`."""
+    """Return lines that say how many flights, lives and cars an amount of carbon is."""
     lines = []
     for name, pounds in _POUNDS:
         ratio = Decimal(carbon_g) / (pounds * _GRAMS_PER_POUND)
-        lines.append(f"{_digits(ratio)} times {name}")
+        lines.append(f"{_times(ratio)} {name}")
     return lines
 
 
-def _digits(ratio: Decimal) -> str:
-    return f"{ratio:,.0f}" if ratio >= 100 else f"{float(ratio):.2g}"
+def _times(ratio: Decimal) -> str:
+    """Say how often, with two digits: `3.4 times`, `1/270 of`."""
+    if ratio >= 100:
+        return f"{ratio:,.0f} times"
+    if ratio >= Decimal("0.01") or not ratio:
+        return f"{float(ratio):.2g} times"
+    return f"1/{int(float(f'{1 / float(ratio):.1e}')):,} of"

@@ -15,6 +15,7 @@ from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.queries.accuracy import grade, grade_of
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.queries.grain import grain
+from wattkeeper.ledger.queries.job_detail import job_energy, job_hardware, job_span
 from wattkeeper.ledger.queries.report import report
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.ledger.workloads import record_knowledge
@@ -137,6 +138,35 @@ def test_a_part_of_the_fleet(ledger: Ledger) -> None:
         assert whole.workload_uj == sum(part.total_uj for part in parts)
         assert {"group"} == {row.kind for part in parts for row in part.rows}
     assert not report(ledger, "name", only={"user": "nobody", "cluster": "west"}).rows
+
+
+def test_jobs_and_their_groups_are_told_alike_over_time(ledger: Ledger) -> None:
+    """In the same cells, on both databases: a group's energy in each is that of its jobs."""
+    fill(ledger)
+    lines = [T0 + DAY_MS // 2, T0 + DAY_MS // 2 + SLOT, T0 + 2 * DAY_MS]
+    span = (T0, T0 + SLOTS * SLOT)
+    of_jobs: Counter[int] = Counter()
+    for number in range(1, 7):
+        own = job_span(ledger, number)
+        assert own is not None
+        for at_ms, uj in job_energy(ledger, number, own, lines).items():
+            of_jobs[bisect_right(lines, at_ms)] += uj
+    of_groups: Counter[int] = Counter()
+    for by in ("account", "node"):
+        of_groups.clear()
+        for row in report(ledger, by, *span, lines=lines, only={"partition": "gpu"}).rows:
+            for at_ms, uj in row.timed_uj.items():
+                of_groups[bisect_right(lines, at_ms)] += uj
+        rest = report(ledger, by, *span, lines=lines, only={"account": "ops"})
+        for row in rest.rows:
+            for at_ms, uj in row.timed_uj.items():
+                of_groups[bisect_right(lines, at_ms)] += uj
+        assert 4 == len(of_groups)
+        assert of_jobs == of_groups
+    assert job_span(ledger, 99) is None
+    assert [("cpu", "", 1), ("gpu", "", 1)] == [
+        (one.component, one.model, one.count) for one in job_hardware(ledger, 1)
+    ]
 
 
 @pytest.mark.parametrize(

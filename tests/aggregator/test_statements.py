@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.aggregator.conftest import TOKEN, Centre
@@ -195,7 +195,8 @@ def priced(cents: int) -> Pricing:
 
 def backlog(number: int, day: int, account: str) -> None:
     """Book a job of some slots of a day, on a node of its own."""
-    journal = Journal(f"journal-{number}", f"n{number}", cluster="we"[number % 2])
+    node, cluster = f"n{number}", "we"[number % 2]
+    journal = Journal(f"journal-{number}", node, cluster=cluster, boot_offset=MIDNIGHT - DAY_MS)
     journal.holders = {16: holder(str(number), MIDNIGHT + day * DAY_MS, account=account)}
     at_ms = MIDNIGHT + day * DAY_MS + number * SLOT
     meter = Meter(journal, 1, f"gpu/GPU-{number}", at_ms=at_ms)
@@ -228,6 +229,8 @@ def play(steps: Sequence[tuple[str, int, str]]) -> Pricing:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(STEPS)
+@example([("late", 0, "a"), ("close", 0, ""), ("named", 0, "b")])
+@example([("late", 1, "a"), ("close", 1, ""), ("priced", 30, ""), ("late", 1, "b")])
 def test_statements_and_adjustments_are_the_books(steps: Sequence[tuple[str, int, str]]) -> None:
     """Whatever came late, was renamed or priced anew; and to the books' own total."""
     empty(LEDGER)

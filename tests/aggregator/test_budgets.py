@@ -48,6 +48,7 @@ async def test_what_is_used_and_who_uses_it(centre: Centre) -> None:
     assert physics["before_ratio"] == pytest.approx(450 / 500)
     assert physics["forecast"]["ratio"] == pytest.approx(1.0)
     assert physics["state"] == "forecast"
+    assert physics["peak"]["watts"] == pytest.approx(450)
     assert alice["used_uj"] == str(1800 * 450_000_000 + 10 * 500_000_000)
     assert alice["unbooked_uj"] == str(10 * 500_000_000)
     assert [("job", "123", 500.0), ("account", "physics", 500.0), ("node", "node001", 500.0)] == [

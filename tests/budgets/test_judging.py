@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.budgets.made import NOW, budget
+from tests.budgets.made import NOW, UTC, budget
 from wattkeeper.budgets.budget import Budget, Kind
-from wattkeeper.budgets.calendar import Interval
+from wattkeeper.budgets.calendar import Interval, Period, period_interval
 from wattkeeper.budgets.forecast import Forecast
 from wattkeeper.budgets.judging import Judge
 from wattkeeper.budgets.readings import Reading
+from wattkeeper.budgets.status import Peak, dump
 from wattkeeper.ledger import breaches
 from wattkeeper.ledger.store import Ledger, LedgerError
 
@@ -83,6 +84,33 @@ def test_demand(ledger: Ledger) -> None:
     assert states(ledger, one, *seen) == [
         "warn", "forecast", "hard", "hard", "hard", "ok", "ok",
     ]  # fmt: skip
+
+
+def test_the_peak_of_the_month(ledger: Ledger) -> None:
+    """The highest interval that has ended; kept over a restart, and begun anew with the month."""
+    one = budget(kind=Kind.DEMAND)
+    judge, stands = Judge(ledger, [one]), None
+    for number, before in enumerate((0.5, 0.7, 0.6)):
+        begin = QUARTER.start_ms + number * QUARTER.length_ms
+        quarter = Interval(begin, begin + QUARTER.length_ms)
+        found = replace(demand(0, 0.1, before), interval=quarter)
+        (stands,) = judge.judge([found], begin)
+        breaches.put_states(ledger, {"b": dump(stands)}, begin)
+    assert stands is not None
+    assert stands.peak == Peak(QUARTER.start_ms, period(NOW), 0.7)
+    judge = Judge(ledger, [one])
+    (stands,) = judge.judge([demand(0, 0.1)], NOW + 3_600_000)
+    assert stands.peak is not None
+    assert stands.peak.ratio == 0.7
+    begin = period(NOW + 31 * 86_400_000) + QUARTER.length_ms
+    later = replace(demand(0, 0.1, 0.2), interval=Interval(begin, begin + QUARTER.length_ms))
+    (stands,) = judge.judge([later], begin)
+    assert stands.peak == Peak(begin - QUARTER.length_ms, begin - QUARTER.length_ms, 0.2)
+
+
+def period(at_ms: int) -> int:
+    """Return when the month of an instant began."""
+    return period_interval(at_ms, Period.MONTH, UTC.zone).start_ms
 
 
 def test_outside_of_the_calendar(ledger: Ledger) -> None:

@@ -21,18 +21,19 @@ SETTINGS = {
 @pytest.mark.parametrize("centre", [SETTINGS], indirect=True)
 async def test_table(centre: Centre, run: Run) -> None:
     """Nested, with what is used, who draws most, and 1 where one is exceeded."""
-    await centre.fed(windows=9)
+    await centre.fed(windows=99)
     assert await centre.aggregator.budgeting.assess()
     done = await run("budgets")
     assert (done.code, done.err) == (1, "")
     lines = done.out.splitlines()
     assert max(map(len, lines)) <= 100
-    assert ["site", "600", "W", "mean", "to", "08:15"] == lines[1].split()[:6]
+    assert ["site", "600", "W", "mean", "to", "08:30"] == lines[1].split()[:6]
     assert "  rack" == lines[2][:6]
     assert "EXCEEDED" in lines[2]
     assert "102 %" in lines[2]
     assert "rack: EXCEEDED since" in done.out
     assert "most draw job 123 (500 W)" in done.out
+    assert "site: the highest interval of the month is 500 W, 83.3 %, from 2027-01-15" in done.out
     assert (await run("budgets", "site")).code == 0
 
 

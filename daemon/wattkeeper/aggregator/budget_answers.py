@@ -49,6 +49,14 @@ class BudgetContributor(Answer):
     energy_uj: Microjoules | None
 
 
+class BudgetPeak(Answer):
+    """The billed interval of the month with the highest mean power: that is what is paid for."""
+
+    start: Instant
+    watts: float
+    ratio: float
+
+
 class BudgetBreach(Answer):
     """A level that was reached; `end` is null while it still is.
 
@@ -91,6 +99,7 @@ class Budget(Answer):
     unbooked_uj: Microjoules | None
     used_ratio: float | None
     before_ratio: float | None
+    peak: BudgetPeak | None
     start: Instant | None
     end: Instant | None
     forecast: BudgetForecast | None
@@ -136,6 +145,7 @@ def budget(found: Status, history: list[Breach]) -> Budget:
             "unbooked_uj": found.live_uj,
             "used_ratio": found.ratio,
             "before_ratio": found.before_ratio,
+            "peak": _peak(found),
             "start": rfc3339(found.start_ms) if lasts else None,
             "end": rfc3339(found.end_ms) if lasts else None,
             "forecast": _forecast(found),
@@ -149,6 +159,13 @@ def budget(found: Status, history: list[Breach]) -> Budget:
             "as_of": rfc3339(found.at_ms),
         }
     )
+
+
+def _peak(found: Status) -> BudgetPeak | None:
+    if found.peak is None:
+        return None
+    watts = found.peak.ratio * found.limit / 1000
+    return BudgetPeak(start=rfc3339(found.peak.start_ms), watts=watts, ratio=found.peak.ratio)
 
 
 def _forecast(found: Status) -> BudgetForecast | None:

@@ -123,6 +123,11 @@ _GAUGES: tuple[tuple[str, str, _Value], ...] = (
         lambda one: one.before_ratio,
     ),
     (
+        "peak_ratio",
+        "The highest billed interval of the month, as a part of what it allows.",
+        lambda one: None if one.peak is None else one.peak.ratio,
+    ),
+    (
         "forecast_ratio",
         "What will be used at the end of the running interval, as a part of the limit.",
         lambda one: None if one.forecast is None else one.forecast.ratio,

@@ -23,7 +23,7 @@ from wattkeeper.budgets import status
 from wattkeeper.budgets.budget import Budget
 from wattkeeper.budgets.judging import Judge
 from wattkeeper.budgets.readings import Reader
-from wattkeeper.budgets.status import Status
+from wattkeeper.budgets.status import Peak, Status
 from wattkeeper.ledger import breaches
 from wattkeeper.ledger.lease import Lease
 from wattkeeper.ledger.store import LeaseLostError, Ledger, LedgerError
@@ -79,6 +79,7 @@ class Budgeting:
         )
         self._term: int | None = None
         self._found: list[Status] = []
+        self._kept: dict[str, Peak] = {}
         self._pool = pool
 
     def begin(self) -> list[asyncio.Task[None]]:
@@ -112,9 +113,10 @@ class Budgeting:
             groups = {kind: self._fleet.members(kind) for kind in self._kinds}
             readings = self._reader.read(self._live.view(), groups, now_ms)
             self._found = self.judge.judge(readings, now_ms)
-            if self._ledger.shared:
-                kept = {one.name: status.dump(one) for one in self._found}
-                breaches.put_states(self._ledger, kept, now_ms)
+            if self._ledger.shared or self.judge.peaks != self._kept:
+                texts = {one.name: status.dump(one) for one in self._found}
+                breaches.put_states(self._ledger, texts, now_ms)
+                self._kept = dict(self.judge.peaks)
         except LeaseLostError:
             return False
         except (LedgerError, SQLAlchemyError) as error:

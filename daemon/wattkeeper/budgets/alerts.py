@@ -68,7 +68,11 @@ def alert(breach: Breach) -> Alert:
         parts.append(f"Most was drawn by {named}.")
     if breach.coverage is not None and breach.coverage < 1:
         parts.append(f"Only {percent(breach.coverage)} of it was metered.")
-    annotations = {"summary": summary, "description": " ".join(parts)}
+    annotations = {
+        "summary": summary,
+        "description": " ".join(parts),
+        "runbook_url": f"docs/runbook.md#{name.lower()}",
+    }
     return Alert(labels, annotations, breach.from_ms, breach.to_ms)
 
 

@@ -8,7 +8,7 @@ import msgspec
 from wattkeeper.budgets.budget import Budget, Kind
 from wattkeeper.budgets.levels import Latch, Level
 from wattkeeper.budgets.readings import Reading
-from wattkeeper.budgets.status import Status, ahead, before_ratio, ratio, status
+from wattkeeper.budgets.status import Peak, Status, ahead, before_ratio, load, peak, ratio, status
 from wattkeeper.ledger import breaches
 from wattkeeper.ledger.breaches import Breach
 from wattkeeper.ledger.store import Ledger
@@ -27,7 +27,10 @@ class _Signal:
 
 
 class Judge:
-    """Remembers which levels are reached; the ledger does so over restarts. Blocks."""
+    """Remembers which levels are reached; the ledger does so over restarts. Blocks.
+
+    `peaks`: of the month, by budget; they are kept with how budgets stood last.
+    """
 
     def __init__(self, ledger: Ledger, budgets: Sequence[Budget]) -> None:
         self._ledger = ledger
@@ -35,6 +38,7 @@ class Judge:
         self._latches: dict[tuple[str, Level], Latch] = {}
         self._open: dict[tuple[str, Level], Breach] = {}
         self._written_ms: dict[int, int] = {}
+        self.peaks: dict[str, Peak] = {}
         self._restored = False
 
     @property
@@ -65,7 +69,7 @@ class Judge:
                 for level in Level
                 if (latch := self._latches[budget.name, level]).since_ms is not None
             }
-            stands = status(budget, reading, since, now_ms)
+            stands = self._with_peak(budget, reading, status(budget, reading, since, now_ms))
             found.append(stands)
             for level in changed:
                 if level in since:
@@ -86,6 +90,8 @@ class Judge:
             for level in Level
         }
         self._open = {}
+        kept = filter(None, map(load, breaches.states(self._ledger)))
+        self.peaks = {one.name: one.peak for one in kept if one.peak is not None}
         gone = []
         for breach in breaches.reached_now(self._ledger):
             key = (breach.budget, Level(breach.level))
@@ -96,6 +102,13 @@ class Judge:
                 gone.append(breach.id)
         if gone:
             breaches.leave(self._ledger, gone, now_ms)
+
+    def _with_peak(self, budget: Budget, reading: Reading, stands: Status) -> Status:
+        highest = peak(budget, reading, self.peaks.get(budget.name))
+        if highest is None:
+            return stands
+        self.peaks[budget.name] = highest
+        return msgspec.structs.replace(stands, peak=highest)
 
     def _see(self, budget: Budget, reading: Reading, now_ms: int) -> list[Level]:
         """Return the levels that are reached or left by this reading."""

@@ -133,8 +133,8 @@ class Reader:
         before_uj = None
         if budget.kind is Kind.DEMAND:
             last_ms = interval.start_ms - interval.length_ms
-            before_uj = sum(uj for at, uj in slots.items() if last_ms <= at < interval.start_ms)
-            before_uj = before_uj if budget.calendar.counts(last_ms) else None
+            before = [uj for at, uj in slots.items() if last_ms <= at < interval.start_ms]
+            before_uj = sum(before) if before and budget.calendar.counts(last_ms) else None
         coverage = _covered(closed, until_ms, reading.coverage, interval, now_ms)
         known = reading.watts is not None or booked_uj > 0
         return replace(

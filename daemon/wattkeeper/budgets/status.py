@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from wattkeeper.budgets.budget import Budget, Kind
+from wattkeeper.budgets.calendar import Period, period_interval
 from wattkeeper.budgets.levels import Level
 from wattkeeper.budgets.readings import Reading
 
@@ -32,6 +33,17 @@ class Ahead(msgspec.Struct, frozen=True):
     low_ratio: float | None
     high_ratio: float | None
     method: str
+
+
+class Peak(msgspec.Struct, frozen=True):
+    """The billed interval that used most of its limit in a month, which is what is paid for.
+
+    `start_ms`: when it began, `month_ms`: when its month did, by the budget's clock.
+    """
+
+    start_ms: int
+    month_ms: int
+    ratio: float
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -65,6 +77,7 @@ class Status(msgspec.Struct, frozen=True):
     silent_nodes: int
     silent_watts: float
     top: list[Contributor]
+    peak: Peak | None = None
 
     @property
     def since_ms(self) -> int | None:
@@ -147,6 +160,18 @@ def before_ratio(budget: Budget, reading: Reading) -> float | None:
     if reading.before_uj is None:
         return None
     return reading.before_uj / budget.allowance_uj(reading.interval)
+
+
+def peak(budget: Budget, reading: Reading, known: Peak | None) -> Peak | None:
+    """Return the peak of the month, by the one that was known and the interval that has ended."""
+    ended = before_ratio(budget, reading)
+    if ended is None:
+        return known
+    start_ms = reading.interval.start_ms - reading.interval.length_ms
+    month_ms = period_interval(start_ms, Period.MONTH, budget.calendar.zone).start_ms
+    if known is not None and (known.month_ms, known.ratio) >= (month_ms, ended):
+        return known
+    return Peak(start_ms, month_ms, ended)
 
 
 def ahead(budget: Budget, reading: Reading) -> Ahead | None:

@@ -142,6 +142,12 @@ def _remarks(one: Mapping[str, Any]) -> list[str]:
             before = f", {percent(one['before_ratio'])} in the interval before"
         said = f"{_SAID[one['state']]} since {instant(one['since'])}{before}"
         lines.append(f"{one['name']}: {said}{who}.")
+    if one["peak"] is not None:
+        highest = f"{watts(one['peak']['watts'])}, {percent(one['peak']['ratio'])}"
+        lines.append(
+            f"{one['name']}: the highest interval of the month is {highest}, "
+            f"from {instant(one['peak']['start'])}."
+        )
     if one["silent_nodes"]:
         nodes = "node says" if one["silent_nodes"] == 1 else "nodes say"
         lines.append(

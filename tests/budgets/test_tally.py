@@ -80,7 +80,7 @@ def test_what_was_drawn_since_the_books_end() -> None:
     assert now.since_booked_uj == 500 * 30_000 * 1000
     assert now.coverage == 0
     gone = Node("n0", (Meter("gpu", 500_000, (16,)),), NOW - 3_700_000)
-    names = Names({(gone.journal, 16): ANN})
+    names = Names({(gone.journal, 16): ANN}, silent={1: {ANN}})
     for now in tally([of("fleet"), of("user", "ann")], [(gone, known("n0"))], names):
         assert (now.silent_nodes, now.silent_watts) == (1, 0)
 
@@ -127,3 +127,13 @@ def test_workloads_on_silent_nodes() -> None:
     names = Names(silent={1: {ANN}})
     (now,) = tally([of("account", "lab")], [(None, known("n0"))], names)
     assert (now.coverage, now.silent_nodes, now.watts) == (0, 1, 0)
+
+
+def test_workloads_that_ended_on_silent_nodes() -> None:
+    """Nobody waits for them, and what they drew last does not go on."""
+    node = Node("n0", (Meter("gpu", 100_000, (16,)), Meter("gpu", 50_000, (17,))), NOW - 200_000)
+    holders = {(node.journal, 16): ANN, (node.journal, 17): BO}
+    names = Names(holders, silent={1: {BO}})
+    ann, bo = tally([of("user", "ann"), of("user", "bo")], [(node, known("n0"))], names)
+    assert (ann.expected, ann.silent_watts) == (0, 0)
+    assert (bo.expected, bo.heard, bo.silent_watts) == (1, 0, 50)

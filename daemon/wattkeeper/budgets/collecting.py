@@ -44,7 +44,9 @@ class Collector:
             silent = [
                 node.id
                 for key, node in known.items()
-                if node.id is not None and key not in seen and scopes.any_workload
+                if node.id is not None
+                and scopes.any_workload
+                and not self._hears(seen, key, now_ms)
             ]
             whose = whose_silent(connection, silent, _SLACK_MS) if silent else {}
         names = Names(silent=whose)
@@ -55,6 +57,9 @@ class Collector:
             node = known.get(key)
             tally.add(seen.get(key), node, self._booked_watts(node, now_ms))
         return tally.found
+
+    def _hears(self, seen: Seen, key: tuple[str, str], now_ms: int) -> bool:
+        return key in seen and now_ms - seen[key].seen_ms <= self._silent_after_ms
 
     def _whose(self, seen: Seen, now_ms: int) -> Mapping[tuple[str, int], Whose]:
         wanted = {

@@ -1,6 +1,6 @@
 """What draws power now in the scope of each budget, and who draws most of it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -97,7 +97,7 @@ class Names:
 
     holders: Mapping[tuple[str, int], Whose] = field(default_factory=dict)
     grants: Mapping[tuple[str, str, int], Sequence[Whose]] = field(default_factory=dict)
-    silent: Mapping[int, Iterable[Whose]] = field(default_factory=dict)
+    silent: Mapping[int, Collection[Whose]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -195,6 +195,8 @@ class Tally:
             if meter.component == Component.HOST or meter.power_mw is None:
                 continue
             for whose, part in self._parts(seen, meter):
+                if not heard and not self._still_there(known, whose):
+                    continue
                 watts = meter.power_mw / 1000 * part
                 own = self.scopes.of_workload(whose)
                 for number in own:
@@ -214,6 +216,12 @@ class Tally:
             self.found[number].expected += 1
             self.found[number].heard += int(heard)
             self.found[number].silent_nodes += int(not heard)
+
+    def _still_there(self, known: NodeNow | None, whose: Whose) -> bool:
+        """Tell whether a workload has not ended since its node fell silent, as far as is known."""
+        if known is None or known.id is None:
+            return True
+        return whose in self.names.silent.get(known.id, ())
 
     def _add_silent(self, workloads: Iterable[Whose]) -> None:
         numbers = {number for whose in workloads for number in self.scopes.of_workload(whose)}

@@ -79,6 +79,11 @@ def celsius(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:.0f} °C"
 
 
+def gpus(count: float) -> str:
+    """Return how many GPUs; a part of a shared one with two digits."""
+    return f"{count:,.2f}".rstrip("0").rstrip(".")
+
+
 def span(seconds: float | None) -> str:
     """Return a length of time as `h:mm:ss`."""
     if seconds is None:

@@ -12,7 +12,8 @@ from wattkeeper.model.window import EpochInfo, Point, Record, Share, Spread, Sta
 SLOT_MS = 900_000
 GPUS = 8
 METERS = GPUS + 2
-"""Eight GPUs, a CPU package and its memory."""
+"""Eight GPUs, a CPU package and its memory; the host's own meter comes beside them."""
+HOST = METERS + 1
 HOSTILE = '<script>alert("x")</script>\u202e"\'><img src=x onerror=alert(1)>'
 _USERS = ("alice", "bob", "chen", "dmitri", "eve", "farah", "goran", "hana")
 _ACCOUNTS = ("physics", "vision", "language", "robotics", "chemistry")
@@ -71,7 +72,7 @@ class SimulatedFleet:
         return round((70 + 620 * load / 1e6) * (0.92 + 0.16 * self._chance.random()))
 
     def _records(self, watts: list[int], holder: tuple[int, ...]) -> Iterator[Record]:
-        counts = [7 * meter for meter in range(METERS)]
+        counts = [7 * meter for meter in range(HOST)]
         for at_ms in range(self.start_ms, self.end_ms + 1, SLOT_MS):
             boot_ms = at_ms - self.start_ms + 1000
             for meter, uj in enumerate(counts):
@@ -79,15 +80,22 @@ class SimulatedFleet:
             if at_ms == self.end_ms:
                 return
             wave = 0.8 + 0.2 * math.sin(at_ms / SLOT_MS / 7)
-            for meter in range(METERS):
-                mw = round(watts[meter] * 1000 * wave * (1 if meter < GPUS else 0.3))
-                uj = mw * SLOT_MS
-                payer = holder[0] if holder else int(Account.IDLE)
+            payer = holder[0] if holder else int(Account.IDLE)
+            drawn = [
+                round(watts[meter] * 1000 * wave * (1 if meter < GPUS else 0.3)) * SLOT_MS
+                for meter in range(METERS)
+            ]
+            shares = [(Share(payer, uj, 0, SLOT_MS),) for uj in drawn]
+            known = Share(Account.COMPONENTS, sum(drawn), 0, SLOT_MS)
+            host = (known, Share(Account.OVERHEAD, sum(drawn) // 5, 0, SLOT_MS))
+            for meter, parts in enumerate((*shares, host)):
+                uj = sum(part.uj for part in parts)
+                mw = uj // SLOT_MS
                 yield Window(
                     meter=meter + 1, epoch=1, start_ms=at_ms, end_ms=at_ms + SLOT_MS,
                     boot_ms=boot_ms + SLOT_MS, first_uj=counts[meter], last_uj=counts[meter] + uj,
                     covered_ms=SLOT_MS, method=Method.COUNTER,
-                    shares=(Share(payer, uj, 0, SLOT_MS),), stats=Stats(Spread(mw, mw, mw)),
+                    shares=parts, stats=Stats(Spread(mw, mw, mw)),
                 )  # fmt: skip
                 counts[meter] += uj
 
@@ -124,4 +132,5 @@ class SimulatedFleet:
             meters[index + 1] = MeterInfo(f"gpu/{uuid}", Component.GPU, "nvml", labels)
         meters[GPUS + 1] = MeterInfo("cpu/0/package", Component.CPU, "rapl")
         meters[GPUS + 2] = MeterInfo("cpu/0/dram", Component.DRAM, "rapl")
+        meters[HOST] = MeterInfo("host/dcmi", Component.HOST, "dcmi")
         return meters

@@ -149,8 +149,11 @@ def test_without_scripts_nothing_is_missing(visit: Visiting) -> None:
     """Plots are still pictures; lists are sorted by their links."""
     tab = visit("large", java_script_enabled=False)
     page = tab.page
-    page.goto(f"{tab.base}/")
-    assert page.locator(".still path").count() == 3
+    for _ in range(20):  # a history that takes long is left out, until it is there
+        page.goto(f"{tab.base}/")
+        if page.locator(".still path").count():
+            break
+    expect(page.locator(".still path")).to_have_count(4)
     expect(page.locator(".still svg")).to_be_visible()
     page.get_by_role("link", name="Jobs").click()
     page.locator("thead a", has_text="energy").click()

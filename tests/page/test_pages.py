@@ -1,5 +1,6 @@
 """Every page as it is sent: whole without scripts, its figures those of the endpoints."""
 
+import json
 import re
 from typing import Any
 
@@ -176,6 +177,23 @@ async def test_many_who_look_ask_once(small: Centre, monkeypatch: pytest.MonkeyP
     for _ in range(5):
         assert (await _get(small, "/health?nodes=all"))[0] == 200
     assert asked == ["rows"]
+
+
+async def test_no_watt_is_drawn_twice(small: Centre) -> None:
+    """A host's meter sees its components again: the plot adds up to what the report has."""
+    drawn = None
+    for _ in range(20):  # a history that takes long is left out, until it is there
+        _, text, _ = await _get(small, "/")
+        drawn = re.search(r'<script type="application/json">(.*?)</script>', text)
+        if drawn is not None:
+            break
+    assert drawn is not None
+    data = json.loads(drawn[1])
+    assert ["gpu", "cpu", "dram", "overhead"] == [one["name"] for one in data["series"]]
+    hours = (data["until"] - data["starts"][0]) / 3600 / len(data["starts"])
+    kwh = sum(value or 0 for one in data["series"] for value in one["values"]) * hours / 1000
+    _, report = await small.get("/v1/report", by="account", since="-24h")
+    assert pytest.approx(report["energy_kwh"], rel=0.01) == kwh
 
 
 async def test_what_energy_costs_and_emits(small: Centre) -> None:

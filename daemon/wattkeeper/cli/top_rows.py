@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from wattkeeper.cli.output import UNKNOWN, energy, percent, span, watts
 from wattkeeper.cli.rows import seconds_between
-from wattkeeper.units import celsius
+from wattkeeper.units import celsius, gpus
 
 View = Literal["nodes", "gpus", "jobs"]
 VIEWS: tuple[View, ...] = ("nodes", "gpus", "jobs")
@@ -58,7 +58,7 @@ COLUMNS: Mapping[View, Sequence[Column]] = {
     "jobs": (
         Column("job", "job", 11, left=True),
         Column("user", "user", 9, left=True),
-        Column("gpus", "GPUs", 5, lambda value: f"{value:g}"),
+        Column("gpus", "GPUs", 5, gpus),
         Column("idle", "idle", 5),
         Column("watts", "power", 9, watts),
         Column("celsius", "hottest", 8, celsius),

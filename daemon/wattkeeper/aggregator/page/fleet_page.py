@@ -17,11 +17,22 @@ from wattkeeper.aggregator.page.heat import MOST_CELLS, Show, heat_map
 from wattkeeper.aggregator.page.view import View
 from wattkeeper.aggregator.page.words import query as query_string
 from wattkeeper.aggregator.problem import ProblemError
+from wattkeeper.aggregator.telemetry_query import PAYERS
+from wattkeeper.model.holder import Account
+from wattkeeper.model.meter import Component
 
 NOW_S = 2.0
 """How old live figures may be: many who look at once ask only once."""
 HISTORY_S = 30.0
 _LISTED = 8
+_PAYERS = tuple(payer for payer in PAYERS if payer != Account.COMPONENTS.name.lower())
+"""A host meter sees its components again: what is theirs must not be counted twice."""
+_POWER: dict[str, Any] = {
+    "metric": "power",
+    "by": ("component",),
+    "since": "-24h",
+    "payer": _PAYERS,
+}
 
 
 class FleetQuery(Query):
@@ -50,12 +61,11 @@ class Drawing:
 
 async def see_fleet(asker: Asker, query: FleetQuery) -> View:
     """Ask for the fleet, its nodes and devices, a day of its power, and who used most."""
-    asked: dict[str, Any] = {"metric": "power", "by": ("component",), "since": "-24h"}
     fleet, nodes, devices, power, report, budgets = await asyncio.gather(
         asker.ask("/v1/fleet", NOW_S),
         asker.ask("/v1/nodes", NOW_S),
         _devices(asker),
-        asker.part("/v1/telemetry", HISTORY_S, **asked),
+        asker.part("/v1/telemetry", HISTORY_S, **_POWER),
         asker.part("/v1/report", HISTORY_S, by="account", since="-24h"),
         asker.part("/v1/budgets", NOW_S),
     )
@@ -93,7 +103,7 @@ def _fleet(
         "uses": None if listed is None else Counter(device.use for device in listed),
         "hottest": max(live, key=lambda node: node.gpus.hottest_celsius or 0, default=None),
         "map": heat_map(nodes.nodes, listed, query.show, kind),
-        "power": _day_of_power(power, {"by": "component", "since": "-24h"}),
+        "power": _day_of_power(power, {}),
         "power_problem": power.problem,
         "drawing": sorted(runs, key=lambda one: -one.watts)[:_LISTED],
         "runs": len(runs),
@@ -122,14 +132,18 @@ def drawing(devices: Iterable[Any]) -> list[Drawing]:
     return list(found.values())
 
 
-def _day_of_power(part: Part, asked: Mapping[str, str]) -> Chart | None:
+def _day_of_power(part: Part, where: Mapping[str, str]) -> Chart | None:
     """Return the plot of power by component, None where there is no history."""
     if part.answer is None or not part.answer.series:
         return None
-    source = f"/v1/telemetry{query_string({'metric': 'power', **asked})}"
-    return power_chart(
-        part.answer, "Power over 24 hours", lambda labels: labels["component"], source
-    )
+    source = f"/v1/telemetry{query_string({**_POWER, **where})}"
+    return power_chart(part.answer, "Power over 24 hours", _component, source)
+
+
+def _component(labels: Mapping[str, str]) -> str:
+    """What no component saw of a host's power is its overhead."""
+    component = labels["component"]
+    return "overhead" if component == Component.HOST else component
 
 
 async def see_node(asker: Asker, query: NodeQuery) -> View:
@@ -140,27 +154,20 @@ async def see_node(asker: Asker, query: NodeQuery) -> View:
     if node is None:
         detail = f"no node {query.node[:80]} of cluster {query.cluster[:80]} is known"
         raise ProblemError(404, "unknown-node", detail, "node")
-    asked: dict[str, Any] = {
-        "metric": "power",
-        "by": ("component",),
-        "since": "-24h",
-        "cluster": (query.cluster,),
-        "node": (query.node,),
-    }
+    where: dict[str, Any] = {"cluster": (query.cluster,), "node": (query.node,)}
     devices, power = await asyncio.gather(
         asker.ask("/v1/devices", NOW_S, cluster=query.cluster, node=query.node),
-        asker.part("/v1/telemetry", HISTORY_S, **asked),
+        asker.part("/v1/telemetry", HISTORY_S, **_POWER, **where),
     )
     return View("node.html", partial(_node, query, node, devices, power))
 
 
 def _node(query: NodeQuery, node: Any, devices: Any, power: Part) -> Mapping[str, Any]:
-    asked = {"by": "component", "since": "-24h", "cluster": query.cluster, "node": query.node}
     return {
         "here": "/",
         "node": node,
         "devices": devices.devices,
-        "power": _day_of_power(power, asked),
+        "power": _day_of_power(power, {"cluster": query.cluster, "node": query.node}),
         "power_problem": power.problem,
         "as_of": devices.as_of,
     }

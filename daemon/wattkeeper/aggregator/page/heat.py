@@ -113,7 +113,7 @@ def heat_map(
     size: Literal["big", "middle", "small", "coarse"] = "coarse"
     if devices is not None:
         size = "big" if big else "middle" if len(devices) <= _MIDDLE else "small"
-    names = sorted(groups, key=as_counted)
+    names = sorted(groups, key=lambda name: (name.endswith(f"no {kind}"), as_counted(name)))
     return HeatMap(scale, size, {name: groups[name] for name in names})
 
 

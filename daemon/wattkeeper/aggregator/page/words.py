@@ -34,6 +34,7 @@ def environment() -> Environment:
         "celsius": units.celsius,
         "money": units.money,
         "percent": units.percent,
+        "gpus": units.gpus,
         "instant": units.instant,
         "span": units.span,
         "clock": clock,
@@ -70,7 +71,11 @@ def segment(text: str) -> str:
 def query(given: Mapping[str, Any], **changed: Any) -> str:
     """Return a query string with some parameters changed; None and empty ones are left out."""
     values = {**given, **changed}
-    kept = {name: value for name, value in values.items() if value not in (None, "")}
+    kept = {
+        name: ",".join(value) if isinstance(value, tuple) else value
+        for name, value in values.items()
+        if value not in (None, "")
+    }
     return f"?{urlencode(kept)}" if kept else "?"
 
 

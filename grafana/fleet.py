@@ -58,14 +58,14 @@ _UNMETERED = listing(
     ),
     (
         (
-            "max by (cluster, node, state, $kind) "
-            f"({in_groups(f'wattkeeper_node_unmetered{{{_CLUSTER}}}')})"
+            "max by (cluster, node, state, group) (label_join("
+            f'{in_groups(f"wattkeeper_node_unmetered{{{_CLUSTER}}}")}, "group", "", "$kind"))'
         ),
     ),
     (
         Column("node", "Node", link=("wattkeeper-node", "node")),
         Column("state", "State"),
-        Column("$kind", "Group"),
+        Column("group", "Group"),
     ),
     by="Node",
     empty="every node is metered",

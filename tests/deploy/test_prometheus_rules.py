@@ -18,6 +18,7 @@ DEPLOY = ROOT / "deploy/prometheus"
 FILES = sorted((DEPLOY / "rules").glob("*.yml"))
 RUNBOOK = ROOT / "docs/runbook.md"
 PROMTOOL = shutil.which("promtool")
+VMALERT = shutil.which("vmalert")
 AMTOOL = shutil.which("amtool")
 needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
 
@@ -94,6 +95,15 @@ def test_configuration_is_valid() -> None:
 def test_alertmanager_configuration_is_valid() -> None:
     """Alertmanager's own checker likes the example."""
     command = [str(AMTOOL), "check-config", str(DEPLOY / "alertmanager.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.engines
+@pytest.mark.skipif(VMALERT is None, reason="vmalert is not installed")
+def test_another_engine_takes_the_rules() -> None:
+    """VictoriaMetrics' vmalert, by parsers of its own, reads every expression and template."""
+    command = [str(VMALERT), "-dryRun", f"-rule={DEPLOY / 'rules'}/*.yml"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 

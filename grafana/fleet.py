@@ -98,6 +98,7 @@ _RACKS = bars(
         "The hottest GPU of each rack (or of the chosen kind of group), the ten hottest ones. "
         "Red is where the alert is.",
         "celsius",
+        width=8,
     ),
     Query(f"topk(10, max by ($kind) ({in_groups(_HOTTEST)}))", "{{$kind}}"),
     HEAT,
@@ -110,6 +111,7 @@ _LIMITS = listing(
         "Budgets by how much of their limit is used: of watts now, of the demand's running "
         "interval, of the period's energy. Below 0 W there is nothing left.",
         "percentunit",
+        width=8,
     ),
     (
         "max by (budget) (wattkeeper_budget_used_ratio)",
@@ -127,6 +129,29 @@ _LIMITS = listing(
     ),
     by="Used",
     empty="no budgets are configured",
+)
+_ALERTS = listing(
+    Head(
+        "Alerts now",
+        "What the rules say of Wattkeeper. What each means, and what to do: docs/runbook.md.",
+        "short",
+        width=8,
+    ),
+    (
+        (
+            "max by (alertname, severity, rack, budget, account) "
+            '(ALERTS{alertname=~"Wattkeeper.+", alertstate="firing"})'
+        ),
+    ),
+    (
+        Column("severity", "Severity"),
+        Column("alertname", "Alert"),
+        Column("rack", "Rack"),
+        Column("budget", "Budget"),
+        Column("account", "Account"),
+    ),
+    by="Alert",
+    empty="no alert fires",
 )
 
 _POWER = over_time(
@@ -180,8 +205,8 @@ _HEAT_MAP = grid(
     f"and on (cluster, node) topk(100, {in_groups(_HOTTEST)})) "
     f"* on (cluster, node, uuid) group_left (gpu) wattkeeper_gpu_info{{{_CLUSTER}}})",
     HEAT,
-    row="node",
-    column="gpu",
+    rows=Column("node", "Node", link=("wattkeeper-node", "node")),
+    across="gpu",
 )
 _THROTTLING = over_time(
     Head(
@@ -227,7 +252,7 @@ BOARD = Board(
     "What is wasted, blind, hot or near its limit now; then power, heat and throttling over time.",
     (DATASOURCE, CLUSTER, KIND, GROUP),
     (
-        Row("Now", (_HELD, _UNMETERED, _ACCOUNTS, _RACKS, _LIMITS)),
+        Row("Now", (_HELD, _UNMETERED, _ACCOUNTS, _RACKS, _LIMITS, _ALERTS)),
         Row("Power", (_POWER, _POWER_BY_GROUP)),
         Row("Heat", (_DISTRIBUTION, _HEAT_MAP)),
         Row("Throttling", (_THROTTLING, _THROTTLED)),

@@ -74,8 +74,9 @@ def listing(
     return finish(head, made, asked, instant=True, form=PromQueryFormat.TABLE)
 
 
-def grid(head: Head, query: str, colours: Steps, *, row: str, column: str) -> Panel:
-    """Return a coloured cell for each pair of two labels, as it is now."""
+def grid(head: Head, query: str, colours: Steps, *, rows: Column, across: str) -> Panel:
+    """Return a coloured cell for each pair of two labels, as it is now. Rows may be linked."""
+    plain = model.DynamicConfigValue(id_val="custom.cellOptions", value={"type": "auto"})
     made = (
         table.Panel()
         .cell_height(options.TableCellHeight.SM)
@@ -84,12 +85,13 @@ def grid(head: Head, query: str, colours: Steps, *, row: str, column: str) -> Pa
         .with_transformation(
             _step(
                 "groupingToMatrix",
-                rowField=row,
-                columnField=column,
+                rowField=rows.field,
+                columnField=across,
                 valueField="Value",
                 emptyValue="null",
             )
         )
+        .override_by_name(f"{rows.field}\\{across}", [plain, *rows.properties()])
     )
     asked = [Query(query)]
     return finish(head, made, asked, instant=True, form=PromQueryFormat.TABLE)

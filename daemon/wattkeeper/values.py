@@ -2,7 +2,7 @@
 
 import re
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
@@ -78,4 +78,5 @@ Duration = Annotated[
 """A length of time, written with its unit: `500ms`, `10s`, `5m`, `2h`, `7d`."""
 
 Address = Annotated[str, AfterValidator(_check_address)]
+LogLevel = Literal["debug", "info", "warning", "error"]
 """Where to listen, `host:port`; take it apart with `host_port`."""

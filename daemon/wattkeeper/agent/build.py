@@ -135,5 +135,4 @@ def transport(settings: AgentSettings) -> HttpTransport | None:
     aggregator = settings.aggregator
     if aggregator.url is None:
         return None
-    token = aggregator.token.get_secret_value() if aggregator.token else None
-    return HttpTransport(str(aggregator.url), token, aggregator.timeout.total_seconds())
+    return HttpTransport(str(aggregator.url), aggregator.shown, aggregator.timeout.total_seconds())

@@ -8,7 +8,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from wattkeeper.settings import Address, Duration, Section, Settings, data_dir
-from wattkeeper.values import format_duration, host_port
+from wattkeeper.values import LogLevel, format_duration, host_port
 
 POINT_INTERVAL: Final = timedelta(minutes=5)
 """Distance of the points that check the books: it divides every slot that a ledger may have."""
@@ -20,6 +20,11 @@ class AggregatorSection(Section):
     url: HttpUrl | None = Field(None, description="like http://aggregator:9746")
     token: SecretStr | None = Field(None, description="what the aggregator wants to be shown")
     timeout: Duration = Field(timedelta(seconds=30), description="for one delivery")
+
+    @property
+    def shown(self) -> str | None:
+        """The token in plain text."""
+        return None if self.token is None else self.token.get_secret_value()
 
 
 class PathSection(Section):
@@ -120,6 +125,7 @@ class AgentSettings(Settings):
     window: Duration = Field(
         timedelta(seconds=10), description="length of a window; divides 5 minutes"
     )
+    log_level: LogLevel = Field("info", description="what is logged: this, and what is graver")
     max_holders: int = Field(
         256, ge=1, le=4096, description="most holders that one window names; the rest is `other`"
     )

@@ -5,7 +5,6 @@ import contextlib
 import errno
 import hashlib
 import logging
-import signal
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -31,12 +30,15 @@ _EDGES_S = 0.02
 class Service:
     """Runs an agent until `stop` is set.
 
-    `edge` is set by whoever sees a holder come or go.
+    `edge` is set by whoever sees a holder come or go. `ready` is called after the first reading.
     """
 
-    def __init__(self, agent: Agent, edge: asyncio.Event) -> None:
+    def __init__(
+        self, agent: Agent, edge: asyncio.Event, ready: Callable[[], None] = lambda: None
+    ) -> None:
         self._agent = agent
         self._edge = edge
+        self._ready = ready
         self._sampling = asyncio.Lock()
         self._checkpoints = 0
 
@@ -83,6 +85,7 @@ class Service:
     async def _sample_loop(self) -> None:
         clock, interval = self._agent.clock, self._agent.settings.sample_interval
         await self.sample()
+        self._ready()
         while True:
             due_ns = next_grid_line(clock, interval)
             await clock.sleep_until(due_ns)
@@ -146,19 +149,6 @@ def next_grid_line(clock: Clock, step: timedelta) -> int:
     step_ns = milliseconds(step) * NS_PER_MS
     wall_ns = clock.wall_ns()
     return clock.boot_ns() + step_ns - wall_ns % step_ns
-
-
-def run_until_signal(serve: Callable[[asyncio.Event], Any]) -> None:
-    """Run `serve(stop)` on a new event loop; SIGINT and SIGTERM set `stop`."""
-
-    async def main() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
-        await serve(stop)
-
-    asyncio.run(main())
 
 
 @contextlib.asynccontextmanager

@@ -55,10 +55,15 @@ class HttpTransport:
     def __init__(self, url: str, token: str | None, timeout_s: float) -> None:
         self._url = url.rstrip("/") + "/v1/windows"
         self._headers = {"Content-Type": CONTENT_TYPE}
-        if token is not None:
-            self._headers["Authorization"] = f"Bearer {token}"
+        self.show(token)
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
+
+    def show(self, token: str | None) -> None:
+        """Show this token from the next delivery on."""
+        self._headers.pop("Authorization", None)
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
 
     async def send(self, batch: Batch) -> Ack:
         """Deliver one batch; see `Transport`."""

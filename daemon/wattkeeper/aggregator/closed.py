@@ -6,10 +6,10 @@ from concurrent.futures import Executor
 from typing import Any
 
 from aiohttp import web
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, ValidationError
 
 from wattkeeper.aggregator import closing, periods, statement_answers
-from wattkeeper.aggregator.access import authorize
+from wattkeeper.aggregator.access import Access
 from wattkeeper.aggregator.endpoint import Endpoint, Query
 from wattkeeper.aggregator.openapi import problem_response
 from wattkeeper.aggregator.pricing import Pricing
@@ -48,13 +48,13 @@ class Closed:
         ledger: Ledger,
         pricing: Pricing,
         *,
-        token: SecretStr | None,
+        access: Access,
         pool: Executor,
         now_ms: Callable[[], int],
     ) -> None:
         self._ledger = ledger
         self._pricing = pricing
-        self._token = token
+        self._access = access
         self._pool = pool
         self._now_ms = now_ms
 
@@ -75,7 +75,7 @@ class Closed:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Close a period and answer with its statement."""
-        authorize(request, self._token, _ADVICE)
+        self._access.check(request, _ADVICE)
         asked = await _read(request)
         loop = asyncio.get_running_loop()
         made = await loop.run_in_executor(self._pool, self.close, asked)

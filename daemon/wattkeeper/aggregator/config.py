@@ -18,7 +18,7 @@ from wattkeeper.aggregator.budget_config import AlertsSection, BudgetSection, ch
 from wattkeeper.aggregator.group_config import GroupsField, check_groups
 from wattkeeper.factors.settings import FactorsSection
 from wattkeeper.settings import Address, ConfigError, Duration, Section, Settings, data_dir
-from wattkeeper.values import format_duration, hide_passwords, milliseconds
+from wattkeeper.values import LogLevel, format_duration, hide_passwords, milliseconds
 
 _DATABASES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
 _SLOTS = tuple(timedelta(minutes=minutes) for minutes in (5, 15, 30, 60))
@@ -285,6 +285,7 @@ class AggregatorSettings(Settings):
     token: SecretStr | None = Field(
         None, description="what agents must show to deliver (Authorization: Bearer)"
     )
+    log_level: LogLevel = Field("info", description="what is logged: this, and what is graver")
     commit_interval: Duration = Field(
         timedelta(seconds=10), description="shortest time between two commits of deliveries to disk"
     )

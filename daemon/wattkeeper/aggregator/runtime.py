@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
+from wattkeeper.aggregator.access import Access
 from wattkeeper.aggregator.api import Api
 from wattkeeper.aggregator.app import build
 from wattkeeper.aggregator.budgeting import Budgeting
@@ -85,6 +86,7 @@ class Aggregator:
         self._schedulers = tuple(schedulers)
         self.polls = Polls(scheduler.name for scheduler in self._schedulers)
         self._now_ms = now_ms
+        self.access = Access(settings.token)
         self._counts = DeliveryCounts()
         self._targets = Targets(settings.data_dir / "targets.json")
         self._tasks: list[asyncio.Task[None]] = []
@@ -242,9 +244,13 @@ class Aggregator:
             os.close(self._lock)
             self._lock = None
 
-    async def run(self, until: asyncio.Event) -> None:
-        """Serve until the event is set. Raises what a task of its own died of."""
+    async def run(self, until: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
+        """Serve until the event is set. Raises what a task of its own died of.
+
+        `ready` is called when it answers.
+        """
         await self.start()
+        ready()
         try:
             waiting = asyncio.create_task(until.wait())
             await asyncio.wait({waiting, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -355,7 +361,7 @@ class Aggregator:
             live,
             self._targets,
             self._counts,
-            token=settings.token,
+            access=self.access,
             pool=self._unpacker,
             reader=self._reader,
             now_ms=self._now_ms,
@@ -371,7 +377,7 @@ class Aggregator:
             leads=lambda: self.lease.token is not None,
         )
         statements = Closed(
-            ledger, self.pricing, token=settings.token, pool=self._pool, now_ms=self._now_ms
+            ledger, self.pricing, access=self.access, pool=self._pool, now_ms=self._now_ms
         )
         app = build(
             (

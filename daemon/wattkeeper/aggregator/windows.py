@@ -7,9 +7,8 @@ from concurrent.futures import Executor
 
 import msgspec
 from aiohttp import web
-from pydantic import SecretStr
 
-from wattkeeper.aggregator.access import authorize
+from wattkeeper.aggregator.access import Access
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.openapi import problem_response
 from wattkeeper.aggregator.problem import ProblemError
@@ -41,7 +40,7 @@ class Deliveries:
         targets: Targets,
         counts: DeliveryCounts,
         *,
-        token: SecretStr | None,
+        access: Access,
         pool: Executor,
         reader: Executor,
         now_ms: Callable[[], int],
@@ -51,7 +50,7 @@ class Deliveries:
         self._live = live
         self._targets = targets
         self._counts = counts
-        self._token = token
+        self._access = access
         self._pool = pool
         self._reader = reader
         self._now_ms = now_ms
@@ -60,7 +59,7 @@ class Deliveries:
     async def handle(self, request: web.Request) -> web.Response:
         """Take one delivery and answer with an `Ack`."""
         try:
-            authorize(request, self._token, _ADVICE)
+            self._access.check(request, _ADVICE)
             batch = await self._unpack(request)
             await self._look(batch)
             ack = self._accept(batch)

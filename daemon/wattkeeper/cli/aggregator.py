@@ -1,59 +1,69 @@
 """`wattkeeper aggregator`."""
 
-import asyncio
 import gc
 import logging
-import signal
-import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.cli.command import CommandError
 from wattkeeper.settings import host_port, load
+from wattkeeper.supervised.daemon import Daemon, run_until_signal
+from wattkeeper.supervised.journal import set_level, set_up
+from wattkeeper.supervised.reload import Reload
 
 _LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @dataclass(frozen=True, slots=True)
 class Aggregator:
-    """Keep the fleet's books until told to stop."""
+    """Keep the fleet's books until told to stop. `args` are the flags among what is set."""
 
     settings: AggregatorSettings
+    args: Sequence[str] = ()
 
     @classmethod
     def parse(cls, args: Sequence[str], _program: str) -> "Aggregator":
         """Read file, environment and flags."""
-        return cls(load(AggregatorSettings, program="aggregator", cli_args=args))
+        return cls(load(AggregatorSettings, program="aggregator", cli_args=args), args)
 
     def run(self) -> int:
-        """Serve until SIGINT or SIGTERM."""
+        """Serve until SIGINT or SIGTERM; SIGHUP reads the configuration again."""
         from wattkeeper.aggregator.opening import StartError
 
-        logging.basicConfig(
-            level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
-        )
+        set_up(self.settings.log_level)
         logging.getLogger("alembic").setLevel(logging.WARNING)
         try:
-            asyncio.run(_serve(self.settings))
+            run_until_signal(self._serve)
         except StartError as error:
             raise CommandError(str(error)) from error
         return 0
 
+    async def _serve(self, daemon: Daemon) -> None:
+        from wattkeeper.aggregator.runtime import Aggregator as Centre
+        from wattkeeper.aggregator.schedulers import schedulers
 
-async def _serve(settings: AggregatorSettings) -> None:
-    from wattkeeper.aggregator.runtime import Aggregator as Centre
-    from wattkeeper.aggregator.schedulers import schedulers
+        settings = self.settings
+        if settings.token is None and host_port(settings.listen)[0] not in _LOOPBACK:
+            logging.getLogger(__name__).warning(
+                "listening on %s without a token: anyone who reaches it can deliver",
+                settings.listen,
+            )
+        # Millions of sums without a cycle among them: looking through all of them, as the
+        # collector does by default, stops the intake of a large fleet for seconds.
+        gc.set_threshold(100_000, 50, 100)
+        centre = Centre(settings, schedulers(settings))
+        read = partial(load, AggregatorSettings, program="aggregator", cli_args=self.args)
 
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopped.set)
-    if settings.token is None and host_port(settings.listen)[0] not in _LOOPBACK:
-        logging.getLogger(__name__).warning(
-            "listening on %s without a token: anyone who reaches it can deliver", settings.listen
-        )
-    # Millions of sums without a cycle among them: looking through all of them, as the collector
-    # does by default, stops the intake of a large fleet for seconds.
-    gc.set_threshold(100_000, 50, 100)
-    await Centre(settings, schedulers(settings)).run(stopped)
+        def want(new: AggregatorSettings) -> None:
+            centre.access.token = new.token
+
+        takers = {
+            "token": want,
+            "log_level": lambda new: set_level(new.log_level),
+        }
+        daemon.on_reload(Reload(settings, read, takers))
+        # Its loops may rest for minutes, so that the event loop turns is all there is to see.
+        await centre.run(daemon.stop, lambda: daemon.ready(time.monotonic))

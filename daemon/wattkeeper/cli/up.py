@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -42,16 +41,17 @@ class Up(Command):
 
     def run(self) -> int:
         """Serve until SIGINT or SIGTERM."""
-        from wattkeeper.agent.service import run_until_signal
         from wattkeeper.aggregator.opening import StartError
+        from wattkeeper.supervised.daemon import Daemon, run_until_signal
+        from wattkeeper.supervised.journal import set_up
 
         agent, aggregator = self._settings()
         if not asyncio.run(_has_meter(agent)):
             return self._demo()
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        set_up(agent.log_level)
 
-        async def serve(stop: asyncio.Event) -> None:
-            await _serve(agent, aggregator, stop)
+        async def serve(daemon: Daemon) -> None:
+            await _serve(agent, aggregator, daemon.stop)
 
         try:
             run_until_signal(serve)

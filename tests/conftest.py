@@ -20,7 +20,7 @@ settings.load_profile("wattkeeper")
 
 __all__ = ["new_url", "server", "shared_ledger", "template"]
 
-MUST_RUN = ("browser", "compiler", "engines", "index", "postgresql", "promtool", "slurm")
+MUST_RUN = ("browser", "compiler", "engines", "index", "postgresql", "promtool", "slurm", "systemd")
 """Markers of tests whose needs CI installs: there they may not be skipped."""
 
 

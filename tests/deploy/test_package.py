@@ -130,11 +130,12 @@ def test_a_node_carries_no_centre(node: Installation) -> None:
 
 def test_scripts_come_with_it(node: Installation) -> None:
     """What belongs into the folders of other programs lies beside the version that it is of."""
-    share = node.folder / "share/wattkeeper"
-    for file in sorted((ROOT / "deploy/slurm").glob("*.sh")):
-        installed = share / "slurm" / file.name
+    for file in (
+        path for part in ("slurm", "systemd") for path in (ROOT / "deploy" / part).iterdir()
+    ):
+        installed = node.folder / "share/wattkeeper" / file.parent.name / file.name
         assert file.read_bytes() == installed.read_bytes()
-        assert installed.stat().st_mode & stat.S_IXUSR
+        assert (file.suffix == ".sh") == bool(installed.stat().st_mode & stat.S_IXUSR)
 
 
 @pytest.fixture

@@ -4,13 +4,20 @@
 #
 # slurm.conf:  Prolog=/etc/slurm/prolog.d/*   PrologFlags=Alloc
 #
-# A prolog that fails drains the node: this one never does, and never takes longer than 5 s. Slurm
-# starts it with an almost empty environment: give WATTKEEPER the full path if it is elsewhere.
+# A prolog that fails drains the node: this one never does. It runs no Slurm command, and the job
+# waits for it a second at most, whatever hangs (the agent, the disk, syslog); the mark is then made
+# without it. Slurm starts it with an almost empty environment: give WATTKEEPER the full path if it
+# is elsewhere.
 
 WATTKEEPER="${WATTKEEPER:-/usr/bin/wattkeeper}"
 [ -x "$WATTKEEPER" ] || WATTKEEPER=/usr/local/bin/wattkeeper
 
 if [ -x "$WATTKEEPER" ]; then
-    timeout 5 "$WATTKEEPER" mark start 2>&1 | timeout 5 logger -t wattkeeper
+    # In a session of its own, since slurmd ends what this script leaves in its own.
+    # shellcheck disable=SC2016
+    setsid sh -c '"$0" mark start 2>&1 | logger -t wattkeeper' "$WATTKEEPER" \
+        </dev/null >/dev/null 2>&1 &
+    # Not `timeout` around the mark: it would wait for one that cannot be killed, on a dead disk.
+    timeout 1 tail -f -s 0.01 --pid=$! /dev/null 2>/dev/null
 fi
 exit 0

@@ -66,6 +66,8 @@ async def test_a_sentence_for_a_paper(centre: Centre, run: Run) -> None:
         Feeder(node="node002", journal="j2", raw_id="124", labels=labels, uuid="GPU-2")
     )
     done = await run("job", "123-124", "--cite")
+    told = (await run("job", "123-124")).out
+    assert "2 jobs: 450 Wh, 0 % of it idle, 1.0 GPU hours, 0.11 EUR, 214 g of CO2e." in told, told
     for part in ("2 jobs on cluster west used 450 Wh", "100 % or more of the time", "214 g"):
         assert part in done.out, done.out
 

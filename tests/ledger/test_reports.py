@@ -123,6 +123,8 @@ def test_a_sweep_is_one_line(ledger: Ledger) -> None:
     found = report(ledger, "array", only={"cluster": "west"})
     assert ("7", row.energy_uj) == (found.rows[0].key, found.rows[0].energy_uj)
     assert ("west", "7_2") == found.names[row.by_job[-1].id]
+    keys = [one.key for one in report(ledger, "array").rows if one.kind == "group"]
+    assert {"west/7", "east/7", ""} == set(keys)
 
 
 def test_a_part_of_the_fleet(ledger: Ledger) -> None:

@@ -76,6 +76,7 @@ class Job(Command):
             _show(out, found[0], traced(self.url, found[0], plain=not _draws(out)))
         else:
             jobs.show(found)
+            console().print(_together(found))
         if self.compare:
             _compare(found)
         return 0
@@ -159,12 +160,34 @@ def _worth(job: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return [*rows, ("", "", "")] if rows else []
 
 
+def _together(found: Sequence[Mapping[str, Any]]) -> str:
+    """Say what jobs came to together: what a whole search used, not only the winner."""
+    whole = sum(int(job["energy_uj"]) for job in found)
+    idle = sum(int(job["allocated_idle_uj"]) for job in found)
+    hours = sum(job["gpu_seconds"] for job in found) / 3600
+    said = [f"{len(found)} jobs: {energy(whole)}", f"{_part(idle, whole)} of it idle"]
+    if hours:
+        said.append(f"{hours:,.1f} GPU hours")
+    cost, grams = _sum(found, "cost"), _sum(found, "carbon_g")
+    if cost is not None:
+        said.append(money(cost, found[0]["currency"]))
+    if grams is not None:
+        said.append(f"{carbon(grams)} of CO2e")
+    return f"{', '.join(said)}."
+
+
+def _sum(found: Sequence[Mapping[str, Any]], field: str) -> str | None:
+    """Add up decimals of jobs, None if one is not known."""
+    parts = [job[field] for job in found]
+    return None if None in parts else f"{sum(map(Decimal, parts)):f}"
+
+
 def _compare(found: Sequence[Mapping[str, Any]]) -> None:
-    grams = [job["carbon_g"] for job in found]
-    if None in grams:
+    grams = _sum(found, "carbon_g")
+    if grams is None:
         print("Its carbon is not known: the aggregator has no `factors.carbon`.")
         return
-    for line in compare(f"{sum(map(Decimal, grams)):f}"):
+    for line in compare(grams):
         print(line)
     print(f"({SOURCE})")
 

@@ -13,6 +13,7 @@ from wattkeeper.ledger.queries.energy import batched
 from wattkeeper.ledger.queries.expected import expected_coverage
 from wattkeeper.ledger.queries.grain import Grain, grain
 from wattkeeper.ledger.queries.report_sql import (
+    ARRAYS_OF_CLUSTERS,
     DIMENSIONS,
     FILTERS,
     OF_NODES,
@@ -117,8 +118,8 @@ def report(
     """Group the energy between two instants, which snap outward to slots; None is unbounded.
 
     With `groups`, the group of each node by its name, rows are of these groups, and `by` is only
-    what they are called. `only`: values of FILTERS. `lines`: instants on slot lines that no sum of
-    `timed_uj` may lie on both sides of.
+    what they are called. Arrays of several clusters are called CLUSTER/ID. `only`: values of
+    FILTERS. `lines`: instants on slot lines that no sum of `timed_uj` may lie on both sides of.
 
     Raises:
         ValueError: `by` is none of DIMENSIONS, and no label.
@@ -129,6 +130,8 @@ def report(
     with ledger.reading() as connection:
         since, until = extent(connection, ledger.slot_ms, since_ms, until_ms)
         finely = grain(lines, since, until)
+        if by == "array" and "cluster" not in (only or {}) and _clusters(connection) > 1:
+            dimension = ARRAYS_OF_CLUSTERS
         rows = _rows(connection, (since, until), finely, dimension, groups, only or {})
         covered = expected_coverage(connection, since, until)
         ordered = sorted(rows, key=lambda row: (row.kind != "group", -row.energy_uj, row.key))
@@ -224,6 +227,10 @@ def _paid(row: ReportRow) -> int:
     if row.by_account_uj:
         return sum(row.by_account_uj.get(account, 0) for account in _PAID)
     return row.energy_uj if row.kind in ("group", *_PAID) else 0
+
+
+def _clusters(connection: sa.Connection) -> int:
+    return len(connection.scalars(sa.select(schema.node.c.cluster).distinct()).all())
 
 
 def _names(connection: sa.Connection, rows: Iterable[ReportRow]) -> dict[int, tuple[str, str]]:

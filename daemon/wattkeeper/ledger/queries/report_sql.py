@@ -22,6 +22,9 @@ OF_NODES = ("node", "cluster")
 FILTERS = ("cluster", "user", "account", "partition")
 """What a report can be restricted to. All but `cluster` leave out what is nobody's."""
 
+ARRAYS_OF_CLUSTERS = "cluster/array"
+"""What `array` becomes where several clusters count their jobs alike."""
+
 _LABEL = "label:"
 _FIGURES = ("uj", "ms", "idle_uj", "idle_ms")
 
@@ -127,6 +130,9 @@ def _key(by: str) -> "sa.ColumnElement[str]":
         return sa.type_coerce(node.name if by == "node" else node.cluster, sa.Text)
     if _label(by):
         return sa.type_coerce(schema.label.c.value, sa.Text)
+    if by == ARRAYS_OF_CLUSTERS:
+        named = workload.cluster + "/" + workload.array
+        return sa.type_coerce(sa.case((workload.array == "", ""), else_=named), sa.Text)
     if by in ("user", "name"):
         return sa.type_coerce(identity[by], sa.Text)
     if by == "owner":

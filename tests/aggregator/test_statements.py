@@ -227,7 +227,7 @@ def play(steps: Sequence[tuple[str, int, str]]) -> Pricing:
     return own
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(STEPS)
 @example([("late", 0, "a"), ("close", 0, ""), ("named", 0, "b")])
 @example([("late", 1, "a"), ("close", 1, ""), ("priced", 30, ""), ("late", 1, "b")])

@@ -62,7 +62,7 @@ def days() -> Iterator[Ledger]:
     ledger.close()
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     by=st.sampled_from(["account", "name", "node", "cluster", "label:x"]), lines=LINES, span=SPANS
 )

@@ -200,6 +200,11 @@ class Terminal:
             self._read(0.2)
         return list(self.screen.display)
 
+    def stopped(self) -> bool:
+        """Tell whether it is suspended."""
+        state = Path(f"/proc/{self._program.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "T"
+
     def end(self) -> int:
         """Wait for its end and return its exit code."""
         end = time.monotonic() + 30
@@ -253,9 +258,14 @@ def test_in_a_terminal(served: Served) -> None:
         terminal.press("?")
         terminal.size(100, 12)
         terminal.until(_has("1-8 of 16"))
+        terminal.signal(signal.SIGTSTP)
+        terminal.until(lambda _: terminal.stopped() and b"\x1b[?1049l" in terminal.raw)
+        assert terminal.raw.count(b"\x1b[?1049h") == terminal.raw.count(b"\x1b[?1049l") == 1
+        terminal.signal(signal.SIGCONT)
+        terminal.until(lambda _: terminal.raw.count(b"\x1b[?1049h") == 2)
         terminal.press("q")
         assert terminal.end() == 0
-        assert terminal.raw.count(b"\x1b[?1049h") == terminal.raw.count(b"\x1b[?1049l") == 1
+        assert terminal.raw.count(b"\x1b[?1049l") == 2
         assert b"\x1b[?25h" in terminal.raw
 
 

@@ -18,7 +18,7 @@ from wattkeeper.aggregator.runtime import Aggregator, wall_ms
 from wattkeeper.delivery import wire
 
 SMALL = SimulatedFleet(nodes=1, slots=96, end_ms=wall_ms())
-LARGE = SimulatedFleet(nodes=250, slots=4, end_ms=wall_ms())
+LARGE = SimulatedFleet(nodes=250, slots=2, end_ms=wall_ms())
 
 
 SETTINGS: dict[str, Any] = {

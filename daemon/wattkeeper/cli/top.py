@@ -1,6 +1,7 @@
 """`wattkeeper top`."""
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -112,6 +113,7 @@ class _Watch:
         self._answers: dict[View, Answers] = {}
         self._answered: datetime | None = None
         self._trouble = ""
+        self._suspended = False
         self._changed = asyncio.Event()
         self._wanted = asyncio.Event()
 
@@ -120,26 +122,32 @@ class _Watch:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._end)
         loop.add_signal_handler(signal.SIGWINCH, self._changed.set)
+        loop.add_signal_handler(signal.SIGTSTP, self._suspend)
         asking = asyncio.create_task(self._ask())
-        out = console()
         try:
-            with (
-                Keys(sys.stdin.fileno(), self._press),
-                Live(
-                    console=out, screen=True, auto_refresh=False, vertical_overflow="crop"
-                ) as live,
-            ):
-                while not self._screen.ended:
-                    self._changed.clear()
-                    lines = self._lines(out.width, out.height)
-                    live.update(Group(*lines), refresh=True)
-                    await self._wait()
+            while not self._screen.ended:
+                await self._show()
+                if self._suspended:
+                    self._suspended = False
+                    os.kill(os.getpid(), signal.SIGSTOP)
         finally:
             asking.cancel()
             await asyncio.gather(asking, return_exceptions=True)
         if not self._answers and self._trouble:
             raise CommandError(self._trouble, NO_ANSWER)
         return 0
+
+    async def _show(self) -> None:
+        """Have the terminal until the end, or until it is wanted back for a while."""
+        out = console()
+        with (
+            Keys(sys.stdin.fileno(), self._press),
+            Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live,
+        ):
+            while not (self._screen.ended or self._suspended):
+                self._changed.clear()
+                live.update(Group(*self._lines(out.width, out.height)), refresh=True)
+                await self._wait()
 
     def _lines(self, width: int, height: int) -> list[Text]:
         trouble = self._trouble
@@ -153,6 +161,10 @@ class _Watch:
         self._screen.press(key)
         if before != (self._screen.view, self._screen.paused):
             self._wanted.set()
+        self._changed.set()
+
+    def _suspend(self) -> None:
+        self._suspended = True
         self._changed.set()
 
     def _end(self) -> None:

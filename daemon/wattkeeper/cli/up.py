@@ -114,7 +114,7 @@ async def _serve(agent: AgentSettings, aggregator: AggregatorSettings, stop: asy
 
     centre = Aggregator(aggregator, schedulers(aggregator))
     await centre.start()
-    print(f"Aggregator: {centre.url}   Agent: http://{agent.listen}/metrics   (Ctrl-C ends both)")
+    print(f"The page: {centre.url}/   Agent: http://{agent.listen}/metrics   (Ctrl-C ends both)")
     try:
         await Agent(agent).serve(stop)
     finally:

@@ -2,10 +2,11 @@
 
 import sys
 
-from benchmarks import agent_cost, forecast, history, intake, page, scrape, squeue
+from benchmarks import agent_cost, dashboards, forecast, history, intake, page, scrape, squeue
 
 BENCHMARKS = {
     "agent": agent_cost.main,
+    "dashboards": dashboards.main,
     "forecast": forecast.main,
     "history": history.main,
     "intake": intake.main,

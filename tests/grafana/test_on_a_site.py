@@ -126,13 +126,13 @@ def test_a_silent_node_silences_the_rest(running: Running) -> None:
     def held_back() -> bool:
         alerts = json.loads(fetch(f"{running.alertmanager_url}/api/v2/alerts"))
         names = {one["labels"]["alertname"] for one in alerts if one["status"]["inhibitedBy"]}
-        return {"WattkeeperNodesSilent", "WattkeeperBudgetNear"} <= names
+        return {"WattkeeperCoverageLow", "WattkeeperBudgetNear"} <= names
 
     until("inhibition", held_back)
     pager = running.pager
-    until("a page", lambda: "WattkeeperManyNodesSilent" in pager.alerts("/page"))
-    until("another", lambda: "WattkeeperPowerBudgetExceeded" in pager.alerts("/page"))
-    until("a ticket", lambda: "WattkeeperGpusThrottled" in pager.alerts("/ticket"))
+    until("a page", lambda: "WattkeeperPowerBudgetExceeded" in pager.alerts("/page"))
+    until("a ticket", lambda: "WattkeeperNodesSilent" in pager.alerts("/ticket"))
+    until("another", lambda: "WattkeeperGpusThrottled" in pager.alerts("/ticket"))
 
 
 def test_total_of_a_job_is_that_of_the_books(running: Running) -> None:

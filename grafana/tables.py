@@ -31,7 +31,8 @@ class Column:
 
     def properties(self) -> list[model.DynamicConfigValue]:
         """Return what of Grafana's defaults is different here."""
-        found: list[tuple[str, object]] = []
+        # Else an empty cell would say what an empty table says.
+        found: list[tuple[str, object]] = [("noValue", "-")]
         if self.unit:
             found.append(("unit", self.unit))
         if self.link is not None:
@@ -68,8 +69,7 @@ def listing(
     if empty:
         made = made.no_value(empty)
     for column in columns:
-        if properties := column.properties():
-            made = made.override_by_name(column.title, properties)
+        made = made.override_by_name(column.title, column.properties())
     asked = [Query(expr) for expr in queries]
     return finish(head, made, asked, instant=True, form=PromQueryFormat.TABLE)
 

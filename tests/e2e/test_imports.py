@@ -38,6 +38,12 @@ def test_the_node_loads_nothing_heavy(command: str) -> None:
     assert set() == modules & (HEAVY | CENTRE)
 
 
+def test_a_mark_is_quick() -> None:
+    """Every job waits for it twice."""
+    modules = loaded("wattkeeper.cli.main", "wattkeeper.cli.mark")
+    assert set() == modules & (HEAVY | CENTRE | {"asyncio", "aiohttp", "pydantic", "difflib"})
+
+
 def test_the_driver_s_child_is_small() -> None:
     """The process in the driver's hands has no event loop and no framework."""
     modules = loaded("wattkeeper.sources.nvml_child")

@@ -1,6 +1,5 @@
 """`wattkeeper`: the table of commands. A command's own module is imported when it runs."""
 
-import difflib
 import importlib
 import os
 import sys
@@ -99,6 +98,8 @@ def _unknown(name: str) -> int:
     if not name:
         print(usage(), file=sys.stderr)
         return 2
+    import difflib
+
     close = difflib.get_close_matches(name, COMMANDS, n=1)
     advice = f"did you mean `{close[0]}`?" if close else "see `wattkeeper --help`"
     print(f"wattkeeper: {name}: no such command; {advice}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import re
 from importlib import resources
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattkeeper.aggregator.page.charts import LOOKS, power_chart
+from wattkeeper.aggregator.page.charts import LOOKS, Chart, power_chart
 from wattkeeper.aggregator.page.heat import STEPS, heat_map, scale_of
 
 CSS = (resources.files("wattkeeper.aggregator.page") / "static" / "page.css").read_text()
@@ -68,6 +69,11 @@ def test_every_value_has_a_colour_and_greater_ones_are_no_cooler(
         assert scale.step(None) == "hx"
 
 
+def _top(drawn: Chart) -> float:
+    columns = zip(*(one.values for one in drawn.series), strict=True)
+    return max(sum(value or 0 for value in column) for column in columns)
+
+
 def test_a_large_fleet_has_a_cell_for_each_node() -> None:
     """By the hottest of its GPUs, the mean of their power; racks and nodes as people count."""
     nodes = [
@@ -112,5 +118,8 @@ def test_a_plot_loses_nothing(series: list[list[float | None]]) -> None:
         before = sum(values[at] or 0 for values in series)
         after = sum(one.values[at] or 0 for one in drawn.series)
         assert pytest.approx(before) == after
-    for _, path in drawn.still:
-        assert re.fullmatch(r"M[\d,.L-]+Z", path)
+    for (_, path), one in zip(drawn.still, reversed(drawn.series), strict=True):
+        corners = [tuple(map(float, point.split(","))) for point in path[1:-1].split("L")]
+        area = sum(a[0] * b[1] - b[0] * a[1] for a, b in pairwise((*corners, corners[0])))
+        share = sum(value or 0 for value in one.values) / (len(one.values) * (_top(drawn) or 1))
+        assert abs(abs(area) / 2 / (600 * 150) - share) < 0.05

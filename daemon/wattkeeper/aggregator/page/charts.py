@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import groupby
 from typing import Any, Literal
 
 from wattkeeper.model.microjoules import UJ_PER_KWH, kwh
@@ -87,7 +88,7 @@ def _path(floor: Sequence[float], ceiling: Sequence[float], top: float) -> str:
         for at in reversed(range(len(floor)))
         for side in (1, 0)
     ]
-    return "M" + "L".join(dict.fromkeys(points)) + "Z"
+    return "M" + "L".join(point for point, _ in groupby(points)) + "Z"
 
 
 def power_chart(

@@ -19,7 +19,7 @@ _GPUS, _SOURCES, _JOBS, _NODES_A_RACK = 8, 12, 2000, 18
 _REASONS = ("sw_thermal", "hw_thermal", "sw_power_cap", "hw_power_brake", "sync_boost")
 _STATES = ("ok", "absent", "denied", "failing", "stale", "quarantined", "released")
 _LASTS_S, _STEP_S = 600, 60
-_EVALUATES_S = 60
+_EVALUATES_S, _FRESH_S = 60, 150
 _SHOWN = 10
 _VALUES = {
     "cluster": ".*", "kind": "rack", "group": ".*", "node": "node00001", "account": ".*",
@@ -123,6 +123,10 @@ def _fill(folder: Path, nodes: int) -> int:
     command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", str(text)]
     subprocess.run([*command, str(folder / "data")], check=True, capture_output=True)
     text.unlink()
+    if time.time() - now_s > _FRESH_S:
+        raise SystemExit(
+            "the samples are too old by now; choose fewer --nodes, or a faster machine"
+        )
     return len(found)
 
 

@@ -163,7 +163,9 @@ def test_a_program_that_hangs_is_ended(running: Site) -> None:
     """Without a sign of life for WatchdogSec, here 2 s, systemd starts it anew."""
     machine = running.machine
     dropin = f"/run/systemd/system/{AGENT}.service.d/test.conf"
-    machine.write(dropin, "[Service]\nWatchdogSec=2s\nTimeoutStopSec=1s\nTimeoutAbortSec=1s\n")
+    machine.write(
+        dropin, "[Service]\nRestartSec=1s\nWatchdogSec=2s\nTimeoutStopSec=1s\nTimeoutAbortSec=1s\n"
+    )
     machine.run("systemctl", "daemon-reload")
     machine.run("systemctl", "restart", AGENT)
     before = running.main(AGENT)

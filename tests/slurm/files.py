@@ -105,7 +105,10 @@ def prolog(folder: Path, kind: str, nodes: Sequence[Node]) -> str:
     """Return prolog (`start`) or epilog (`end`).
 
     Both write down the boot time before and after they mark the job: the truth about its edges.
+    Where a test has made the file `shipped`, they run the script that sites get, too, with an agent
+    of its own, and write down how it ended and when.
     """
+    script = ROOT / "deploy/slurm" / {"start": "prolog.sh", "end": "epilog.sh"}[kind]
     marked = "|".join(node.name for node in nodes if node.marks)
     mark = f"{folder}/bin/wattkeeper mark {kind} --strict"
     return f"""\
@@ -118,6 +121,12 @@ case $SLURMD_NODENAME in
   {marked}) {mark} --data-dir "{folder}/agents/$SLURMD_NODENAME" || echo "$job" >>unmarked ;;
 esac
 echo "{kind} $SLURMD_NODENAME $job $before $(now)" >>edges
+if [ -e shipped ]; then
+  export WATTKEEPER={folder}/bin/wattkeeper WATTKEEPER_AGENT_DATA_DIR={folder}/agents/shipped
+  before=$(now)
+  {shlex.quote(str(script))}
+  echo "{kind} $SLURM_JOB_ID $? $before $(now)" >>shipped
+fi
 """
 
 

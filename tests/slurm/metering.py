@@ -63,6 +63,14 @@ class Metering:
             "--window", "1s", "--aggregator.url", self.url,
         ], FAKE_NVML_STATE=str(self._gpus.state(node)))  # fmt: skip
 
+    def start_bystander(self, name: str) -> Program:
+        """Start an agent that meters for nobody: only marks reach it."""
+        return self._start(name, [
+            "agent", "--node", name, "--listen", f"127.0.0.1:{free_port()}",
+            "--data-dir", str(self._folder / "agents" / name),
+            "--path.sysfs", str(self._sysfs), "--path.cgroupfs", str(self._sysfs),
+        ])  # fmt: skip
+
     def kill(self, name: str) -> None:
         """End an agent (by its node) or the `aggregator` in the middle of whatever it does."""
         self._programs[name].kill()
@@ -114,6 +122,7 @@ class Metering:
             if program.process.poll() is None:
                 program.kill()
 
-    def _start(self, name: str, args: Sequence[str], **environ: str) -> None:
+    def _start(self, name: str, args: Sequence[str], **environ: str) -> Program:
         log = self._folder / "log" / f"wattkeeper-{name}"
-        self._programs[name] = Program(args, {**self._environ, **environ}, log)
+        program = self._programs[name] = Program(args, {**self._environ, **environ}, log)
+        return program

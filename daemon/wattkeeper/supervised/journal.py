@@ -1,5 +1,6 @@
 """The log: fields for journald where it listens, else lines on standard error."""
 
+import contextlib
 import logging
 import os
 import socket
@@ -17,7 +18,7 @@ _LONGEST = 64 << 10
 class JournalHandler(logging.Handler):
     """Writes records in journald's own protocol, each with logger and place in the code.
 
-    Never waits: what a journald that hangs does not take is lost to it, and said by nobody else.
+    Never waits: what a journald that hangs does not take is lost.
     """
 
     def __init__(self, path: Path = SOCKET) -> None:
@@ -28,11 +29,10 @@ class JournalHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one record."""
-        try:
-            fields = [_field(name, value) for name, value in self._fields(record)]
+        fields = [_field(name, value) for name, value in self._fields(record)]
+        # Not to standard error instead: that ends at the same journald, and would be waited for.
+        with contextlib.suppress(OSError):
             self._socket.sendto(b"".join(fields), self._path)
-        except OSError:
-            self.handleError(record)
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -67,6 +67,8 @@ def set_level(level: str) -> None:
 
 def _stderr_is_the_journal(stream: str) -> bool:
     """Tell whether systemd connected us to the journal, and nobody else to a file since."""
+    if not stream:
+        return False
     status = os.fstat(sys.stderr.fileno())
     return stream == f"{status.st_dev}:{status.st_ino}"
 

@@ -34,9 +34,9 @@ NODES, GPUS = 3, 4
 LASTS_S = 12 * 60
 STEP_S, SLOT_S = 15, 300
 """Simulated time between two scrapes, and a slot of the books."""
-SILENT, HOT, STALE = "sim003", "sim002", "sim001"
-"""A node whose agent ends before the fleet does, one whose cooling has failed, and one with a meter
-of memory that never answers."""
+SILENT, HOT = "sim003", "sim002"
+"""A node whose agent ends before the fleet does; one of its rack whose cooling has failed, and that
+has a meter of memory that never answers."""
 _SILENT_S = 150
 BUDGETS: dict[str, dict[str, Any]] = {
     "hall": {"watts": "1kW"},
@@ -72,7 +72,7 @@ class Site:
             member.address = f"127.0.0.1:{free_port()}"
         for gpu in self.fleet.members[HOT].machine.gpus:
             gpu.chip._ambient_mc = 84_000
-        self.fleet.members[STALE].machine.drams[1].answers = False
+        self.fleet.members[HOT].machine.drams[1].answers = False
         settings = AggregatorSettings(
             listen="127.0.0.1:0",
             data_dir=self.folder / "aggregator",

@@ -126,7 +126,7 @@ def test_a_silent_node_silences_the_rest(running: Running) -> None:
     def held_back() -> bool:
         alerts = json.loads(fetch(f"{running.alertmanager_url}/api/v2/alerts"))
         names = {one["labels"]["alertname"] for one in alerts if one["status"]["inhibitedBy"]}
-        return {"WattkeeperCoverageLow", "WattkeeperBudgetNear"} <= names
+        return {"WattkeeperSourcesUnwell", "WattkeeperBudgetNear"} <= names
 
     until("inhibition", held_back)
     pager = running.pager

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -41,8 +42,9 @@ def to(intake: Intake) -> Callable[[Batch], Ack]:
 def said(ledger: Ledger) -> list[object]:
     """Return what the books say, without the ledger's own ids."""
     found = [(job.raw_id, job.energy_uj, job.nodes, job.runs) for job in jobs(ledger, JobFilter())]
-    rows = [report(ledger, by).rows for by in ("account", "node")]
-    return [balance(ledger), sorted(found), rows]
+    rows = [row for by in ("account", "node") for row in report(ledger, by).rows]
+    of_jobs = [sorted((job.uj, job.state) for job in row.by_job) for row in rows]
+    return [balance(ledger), sorted(found), [replace(row, by_job=[]) for row in rows], of_jobs]
 
 
 def written_once(plain: Ledger, agents: list[Agent]) -> list[object]:

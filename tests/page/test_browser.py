@@ -88,6 +88,22 @@ def test_a_list_by_keys(visit: Visiting) -> None:
     expect(page.locator("th[aria-sort=descending]")).to_have_text("energy ↓")
 
 
+def test_what_is_half_typed_stays(visit: Visiting) -> None:
+    """A period that is none yet is told as such beside the report and the form, not instead."""
+    tab = visit()
+    page = tab.see("/report")
+    period = page.get_by_label("Period")
+    period.press_sequentially("2026-1")
+    expect(page.get_by_role("status")).to_contain_text("2026-1")
+    expect(period).to_be_focused()
+    expect(page.locator("tbody tr")).not_to_have_count(0)
+    period.press_sequentially("1")
+    expect(page.locator("#trouble")).to_be_empty()
+    expect(period).to_have_value("2026-11")
+    assert all("400" in fault for fault in tab.faults)
+    tab.faults.clear()
+
+
 def test_tab_begins_with_the_way_to_the_content(visit: Visiting) -> None:
     """Who has no mouse need not pass the navigation on each page."""
     page = visit().see("/jobs")

@@ -146,11 +146,12 @@
       const text = await answer.text();
       if (mine !== asked) return;
       if (!answer.headers.get("content-type")?.startsWith("text/html")) throw new Error(String(answer.status));
-      answered = new Date();
-      trouble.textContent = "";
-      if (text === shown) return;
-      shown = text;
       const page = new DOMParser().parseFromString(text, "text/html");
+      answered = new Date();
+      // What is being typed is kept until it means something.
+      trouble.textContent = answer.ok ? "" : page.querySelector("#main p").textContent;
+      if (!answer.ok || text === shown) return;
+      shown = text;
       document.title = page.title;
       for (const id of ["asof", "main"]) patch(document.getElementById(id), page.getElementById(id));
       drawAll();

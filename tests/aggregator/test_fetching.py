@@ -149,6 +149,18 @@ async def test_tokens_are_read_for_every_request(
         await fetch(centre, source.section(token_file=path))
 
 
+@pytest.mark.parametrize("token", ["one\ntwo", "one\x00two", "one\rtwo", "one\x1b[31mtwo"])
+async def test_a_token_that_is_no_header(
+    centre: Centre, source: Source, tmp_path: Path, token: str
+) -> None:
+    """Is told, as a source that fails is, and never sent."""
+    path = tmp_path / "token"
+    path.write_bytes(token.encode())
+    with pytest.raises(FetchError, match="one line of text"):
+        await fetch(centre, source.section(token_file=path))
+    assert not source.headers
+
+
 @pytest.mark.parametrize(
     ("answer", "said"),
     [

@@ -14,6 +14,7 @@ from wattkeeper import __version__
 from wattkeeper.aggregator.pricing import FACTORS
 from wattkeeper.aggregator.troubles import Troubles
 from wattkeeper.factors.answer import read
+from wattkeeper.factors.series import Value
 from wattkeeper.factors.settings import FactorSection, FactorsSection
 from wattkeeper.ledger.factor_values import FactorValue, keep_factor
 from wattkeeper.ledger.store import LeaseLostError, Ledger, LedgerError
@@ -95,12 +96,11 @@ class Fetching:
         """
         try:
             body = await _get(session, section)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            # A ValueError: aiohttp's word on a header or an address that cannot be sent.
             raise FetchError(f"{section.url}: {str(error) or 'no answer in time'}") from error
         try:
-            found = read(body, section.recipe, section.measure, self._now_ms())
-            for one in found:
-                section.check_rate(one.rate)
+            found = await asyncio.to_thread(_read, body, section, self._now_ms())
         except ValueError as error:
             raise FetchError(f"the answer of {section.url} {error}") from error
         source = section.source or str(urlsplit(section.url or "").hostname)
@@ -132,12 +132,22 @@ async def _get(session: aiohttp.ClientSession, section: FactorSection) -> bytes:
         return bytes(body)
 
 
+def _read(body: bytes, section: FactorSection, now_ms: int) -> list[Value]:
+    found = read(body, section.recipe, section.measure, now_ms)
+    for one in found:
+        section.check_rate(one.rate)
+    return found
+
+
 def _token(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8").strip()
+        token = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "no text"
         raise FetchError(f"token_file: {path} cannot be read ({why})") from error
+    if not token.isprintable():
+        raise FetchError(f"token_file: {path} holds more than a token; write one line of text")
+    return token
 
 
 def _proxy(url: str) -> str | None:

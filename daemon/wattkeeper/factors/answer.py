@@ -44,7 +44,7 @@ def read(body: bytes, recipe: Recipe, unit: Unit, now_ms: int) -> list[Value]:
     """
     try:
         answer = json.loads(body, parse_float=Decimal)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, InvalidOperation) as error:
         raise AnswerError(f"is no JSON: {str(error)[:80]}") from None
     found = _at(answer, recipe.items) if recipe.items else answer
     if found is _ABSENT:

@@ -3,6 +3,8 @@
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
+from wattkeeper.factors.units import modest
+
 _LATEST_MS = 4_102_444_800_000
 """2100; a number of seconds is far below it, one of milliseconds above 1970's first weeks."""
 _SECONDS_MS = 100_000_000_000
@@ -16,7 +18,9 @@ def instant_ms(text: object) -> int:
         ValueError: not an instant, or one without a time zone.
 
     """
-    if isinstance(text, int | Decimal) and not isinstance(text, bool):
+    if isinstance(text, Decimal) and not modest(text):
+        at_ms = _LATEST_MS
+    elif isinstance(text, int | Decimal) and not isinstance(text, bool):
         at_ms = int(text * 1000) if text < _SECONDS_MS else int(text)
     elif isinstance(text, str):
         at_ms = _written(text)

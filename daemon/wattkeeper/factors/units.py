@@ -6,13 +6,15 @@ digits of a factor are rounded away, half to even.
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Context, Decimal
 from fractions import Fraction
 
 RATE = 10**9
 """A rate of one base unit, as it is kept."""
 _MOST = 9_000_000_000
 """Base units of a rate, at most: what 64 bits hold."""
+_MAGNITUDE = 30
+_NEAR = Context(prec=60)
 
 _PRICE = re.compile(r"([A-Z]{3})/(kWh|MWh)")
 _CARBON = re.compile(r"(mg|g|kg|t|lb)(?:CO2(?:e|eq)?)?/(kWh|MWh)")
@@ -40,9 +42,20 @@ class Unit:
             ValueError: not a number, or beyond what is kept.
 
         """
-        if not amount.is_finite() or abs(Fraction(amount) * self.scale) > _MOST:
-            raise ValueError(f"{amount} is no factor that can be meant; check value and unit")
-        return round(Fraction(amount) * self.scale * RATE)
+        if modest(amount):
+            rate = Fraction(_NEAR.plus(amount)) * self.scale * RATE
+            if abs(rate) <= _MOST * RATE:
+                return round(rate)
+        shown = str(amount)[:40]
+        raise ValueError(f"{shown} is no factor that can be meant; check value and unit")
+
+
+def modest(amount: Decimal) -> bool:
+    """Tell whether a number is of a size that whole numbers and fractions are quick for.
+
+    `1e2000000` is a few bytes of an answer, and a minute of exact arithmetic.
+    """
+    return amount.is_finite() and abs(amount.adjusted()) <= _MAGNITUDE
 
 
 PUE = Unit("1", Fraction(1))

@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -40,9 +41,11 @@ class Statement:
     def intact(self) -> bool:
         """Whether the body is the one that was closed, and says what its row says."""
         said = self.told()
+        times = (_instant_ms(said.get(name)) for name in ("since", "until", "closed"))
         return self.hash == digest(self.body) and (
             (self.number, self.period, self.previous or None)
             == (said.get("number"), said.get("period"), said.get("previous"))
+            and (self.since_ms, self.until_ms, self.closed_ms) == tuple(times)
         )
 
     def told(self) -> dict[str, Any]:
@@ -62,6 +65,14 @@ def canonical(body: Mapping[str, Any]) -> str:
 def digest(body: str) -> str:
     """Return the hash of a body's text."""
     return hashlib.sha256(body.encode()).hexdigest()
+
+
+def _instant_ms(text: object) -> int | None:
+    """Return UTC milliseconds of an instant of a body, None if it is none."""
+    try:
+        return round(datetime.fromisoformat(str(text)).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
 
 
 def statements(ledger: Ledger) -> list[Statement]:
@@ -90,7 +101,8 @@ def append(
 ) -> Statement:
     """Write the statement that follows `after`, None for the first one.
 
-    `body` has `number`, `period` and `previous`. `times`: begin, end, and when it was closed.
+    `body` has `number`, `period` and `previous`, and as `since`, `until` and `closed` what `times`
+    has: begin, end, and when it was closed.
 
     Raises:
         ClosedMeanwhileError: another one follows it already.

@@ -78,7 +78,7 @@ class Fetching:
                 try:
                     await self.fetch(session, name, section)
                 except LeaseLostError:
-                    continue
+                    await asyncio.sleep(_LOOK_AGAIN_S)
                 except (FetchError, LedgerError) as error:
                     self._troubles.failed(what, error)
                     await asyncio.sleep(min(_AGAIN_S, pause_s))

@@ -25,7 +25,7 @@ def instant_ms(text: object) -> int:
     elif isinstance(text, str):
         at_ms = _written(text)
     else:
-        raise ValueError(f"{str(text)[:40]!r} is no time")  # noqa: TRY004 - it is a wrong value
+        raise ValueError(f"{str(text)[:40]!r} is no time")
     if not 0 <= at_ms < _LATEST_MS:
         raise ValueError(f"{str(text)[:40]!r} is not between 1970 and 2100")
     return at_ms

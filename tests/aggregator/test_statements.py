@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -30,6 +30,7 @@ from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.model.grid import DAY_MS, floor
 from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
 
+JSON = {"Content-Type": "application/json"}
 TODAY = "2027-01-15"
 """The day of START_MS."""
 MIDNIGHT = floor(START_MS, DAY_MS)
@@ -106,6 +107,33 @@ async def test_what_comes_later_is_an_adjustment(centre: Centre) -> None:
     assert [] == third["adjustments"]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (("2027-01-15", "Europe/Berlin"), ("2027-01-16", "UTC")),
+        (("2027-01-16", "Europe/Berlin"), ("2027-01-15", "Asia/Tokyo")),
+        (("2027-01-15", "Etc/GMT-14"), ("2027-01-16", "Etc/GMT+12")),
+    ],
+)
+async def test_no_hole_between_time_zones(
+    centre: Centre, first: tuple[str, str], second: tuple[str, str]
+) -> None:
+    """Hours between periods of two zones would be in no statement, ever."""
+    centre.clock[0] = TOMORROW + 40 * DAY_MS
+    assert 201 == (await post(centre, first[0], timezone=first[1]))[0]
+    status, problem = await post(centre, second[0], timezone=second[1])
+    assert (409, "timezone") == (status, problem["field"])
+    assert f"statement 1 ({first[0]}); close by its timezone, {first[1]}" in problem["detail"]
+    assert 201 == (await post(centre, second[0], timezone=first[1]))[0]
+
+
+async def test_a_day_may_be_left_for_later(centre: Centre) -> None:
+    """It is a period of its own."""
+    centre.clock[0] = TOMORROW + 40 * DAY_MS
+    for day in ("2027-01-15", "2027-01-17", "2027-01-16"):
+        assert 201 == (await post(centre, day, timezone="Europe/Berlin"))[0]
+
+
 @pytest.mark.parametrize("change", ["body", "hash", "gone", "between"])
 async def test_a_statement_that_was_changed_by_hand(centre: Centre, change: str) -> None:
     """Is seen, and nothing is closed upon it."""
@@ -166,8 +194,24 @@ async def test_requests_that_cannot_be_meant(centre: Centre) -> None:
     assert (400, "timezone") == (status, problem["field"])
     async with centre.session.post(url, data="period=2027-01-15") as answer:
         assert 415 == answer.status
+    async with centre.session.post(url, data=b" " * 5000, headers=JSON) as answer:
+        assert 413 == answer.status
     status, problem = await centre.get("/v1/statements/7")
     assert (404, True) == (status, "is no statement" in problem["detail"])
+
+
+async def test_a_body_that_comes_in_pieces(centre: Centre) -> None:
+    """Is read to its end."""
+    centre.clock[0] = TOMORROW
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for piece in (b'{"period":', f' "{TODAY}"'.encode(), b"}"):
+            yield piece
+            await asyncio.sleep(0)
+
+    url = f"{centre.aggregator.url}/v1/statements"
+    async with centre.session.post(url, data=pieces(), headers=JSON) as answer:
+        assert (201, TODAY) == (answer.status, (await answer.json())["period"])
 
 
 LEDGER = Ledger.open("sqlite://")

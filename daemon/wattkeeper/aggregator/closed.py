@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
+from datetime import datetime, tzinfo
 from typing import Any
 
 from aiohttp import web
@@ -28,6 +29,8 @@ from wattkeeper.model import grid
 PATH = "/v1/statements"
 _ADVICE = "show it with --token-file, or as Authorization: Bearer"
 _MOST_BYTES = 4096
+_ZONES_APART_MS = 26 * 3_600_000
+"""Between the midnights of one date, at most: 12 hours behind UTC to 14 before it."""
 
 
 class Nothing(Query):
@@ -87,7 +90,8 @@ class Closed:
         """Close a period.
 
         Raises:
-            ProblemError: it has not ended, or a part of it is closed already.
+            ProblemError: it has not ended, a part of it is closed already, or it would leave a hole
+                that no period is of.
 
         """
         zone = periods.zone(asked.timezone)
@@ -103,18 +107,19 @@ class Closed:
         if broken := broken_links(closed):
             detail = f"statements {_names(broken)} are not what was closed; restore them first"
             raise ProblemError(409, "broken-statements", detail)
-        for one in closed:
-            if one.since_ms < until_ms and since_ms < one.until_ms:
-                detail = (
-                    f"statement {one.number} ({one.period}) has closed {rfc3339(one.since_ms)} to "
-                    f"{rfc3339(one.until_ms)}; what came later will be an adjustment in the next"
-                )
-                raise ProblemError(409, "closed", detail, "period")
+        _check_overlap(closed, since_ms, until_ms)
+        _check_holes(closed, since_ms, until_ms, lambda at_ms: self._is_midnight(at_ms, zone))
         period = closing.Period(name, asked.timezone, since_ms, until_ms)
         try:
             return closing.close(self._ledger, self._pricing, period, now_ms)
         except ClosedMeanwhileError as error:
             raise ProblemError(409, "closed", str(error), "period") from error
+
+    def _is_midnight(self, at_ms: int, zone: tzinfo) -> bool:
+        """Tell whether days of a zone begin in the slot that begins at an instant."""
+        slot_ms = self._ledger.slot_ms
+        day = datetime.fromtimestamp((at_ms + slot_ms - 1) / 1000, zone).date()
+        return grid.floor(periods.midnight(day, zone), slot_ms) == at_ms
 
     def _all(self, _: Nothing) -> statement_answers.Statements:
         closed = statements(self._ledger)
@@ -161,14 +166,46 @@ class Closed:
         )
 
 
+def _check_overlap(closed: list[Statement], since_ms: int, until_ms: int) -> None:
+    for one in closed:
+        if one.since_ms < until_ms and since_ms < one.until_ms:
+            detail = (
+                f"statement {one.number} ({one.period}) has closed {rfc3339(one.since_ms)} to "
+                f"{rfc3339(one.until_ms)}; what came later will be an adjustment in the next"
+            )
+            raise ProblemError(409, "closed", detail, "period")
+
+
+def _check_holes(
+    closed: list[Statement], since_ms: int, until_ms: int, is_midnight: Callable[[int], bool]
+) -> None:
+    """Refuse a period by another zone's days than those beside it: nobody would ever be billed."""
+    holes = [(one, one.until_ms, since_ms) for one in closed]
+    holes += [(one, until_ms, one.since_ms) for one in closed]
+    for one, from_ms, to_ms in holes:
+        edge_ms = from_ms if to_ms == since_ms else to_ms
+        if 0 < to_ms - from_ms <= _ZONES_APART_MS and not is_midnight(edge_ms):
+            detail = (
+                f"no period would hold {rfc3339(from_ms)} to {rfc3339(to_ms)}, between this one "
+                f"and statement {one.number} ({one.period}); close by its timezone, "
+                f"{one.told()['timezone']}"
+            )
+            raise ProblemError(409, "hole", detail, "timezone")
+
+
 async def _read(request: web.Request) -> statement_answers.Close:
     if request.content_type != "application/json":
         # Also keeps pages of others from closing periods by a form in somebody's browser.
         detail = "send Content-Type: application/json"
         raise ProblemError(415, "unsupported-media-type", detail, "Content-Type")
-    body = await request.content.read(_MOST_BYTES)
+    body = bytearray()
+    async for piece in request.content.iter_any():
+        body += piece
+        if len(body) > _MOST_BYTES:
+            detail = f"what closes a period has at most {_MOST_BYTES} bytes"
+            raise ProblemError(413, "too-large", detail, "body")
     try:
-        return statement_answers.Close.model_validate_json(body)
+        return statement_answers.Close.model_validate_json(bytes(body))
     except ValidationError as error:
         item = error.errors()[0]
         name = str(item["loc"][0]) if item["loc"] else "body"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wattkeeper.aggregator.periods import MAX_STEPS, calendar, steps, zone
 from wattkeeper.aggregator.problem import ProblemError
-from wattkeeper.aggregator.times import parse, rfc3339
+from wattkeeper.aggregator.times import LATEST_MS, parse, rfc3339
 
 BERLIN, KOLKATA = ZoneInfo("Europe/Berlin"), ZoneInfo("Asia/Kolkata")
 SANTIAGO = ZoneInfo("America/Santiago")
@@ -49,24 +49,29 @@ def test_periods(text: str, where: tzinfo, begin: str, end: str) -> None:
     assert (begin, end) == tuple(map(rfc3339, calendar(text, NOW, where)))
 
 
-@given(st.text(max_size=12))
-@example("9999")
-@example("2026-W54")
-@example("2026-13")
-@example("0000-01")
-def test_anything_is_a_period_or_a_problem(text: str) -> None:
-    """The problem shows how one looks."""
+ZONES = st.sampled_from([UTC, BERLIN, ZoneInfo("Asia/Tokyo"), ZoneInfo("Etc/GMT+12")])
+
+
+@given(st.text(max_size=12) | st.from_regex(r"[0-9]{4}(-W?[0-9]{2})?", fullmatch=True), ZONES)
+@example("9999", UTC)
+@example("2026-W54", UTC)
+@example("2026-13", UTC)
+@example("0000-01", UTC)
+@example("0001", ZoneInfo("Asia/Tokyo"))
+@example("1970", ZoneInfo("Asia/Tokyo"))
+def test_anything_is_a_period_or_a_problem(text: str, where: tzinfo) -> None:
+    """The problem shows how one looks; a period is between 1970 and 2100."""
     said = []
     try:
-        begin, end = calendar(text, NOW, UTC)
+        begin, end = calendar(text, NOW, where)
     except ProblemError as problem:
         said.append(problem.detail)
         begin, end = 0, 1
-    assert begin < end
+    assert 0 <= begin < end <= LATEST_MS
     assert all("2026-03" in detail for detail in said)
 
 
-@given(st.integers(1970, 2090), st.integers(1, 12), st.sampled_from([UTC, BERLIN, KOLKATA]))
+@given(st.integers(1971, 2090), st.integers(1, 12), st.sampled_from([UTC, BERLIN, KOLKATA]))
 def test_months_neither_overlap_nor_leave_a_hole(year: int, month: int, where: tzinfo) -> None:
     """One ends when the next begins, and a year is its twelve months."""
     _, end = calendar(f"{year}-{month:02}", NOW, where)

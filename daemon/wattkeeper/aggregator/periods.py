@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from wattkeeper.aggregator import times
 from wattkeeper.aggregator.problem import ProblemError
 from wattkeeper.model import grid
 
@@ -46,9 +47,13 @@ def calendar(text: str, now_ms: int, where: tzinfo) -> tuple[int, int]:
     """
     try:
         first, after = _days(resolve(text, now_ms, where))
-        return midnight(first, where), midnight(after, where)
+        begin_ms, end_ms = midnight(first, where), midnight(after, where)
     except (ValueError, OverflowError):
         raise ProblemError(400, "bad-period", f"{text[:80]!r} {_ADVICE}", "period") from None
+    if begin_ms < 0 or end_ms > times.LATEST_MS:
+        detail = f"{text[:80]!r} is not between 1970 and 2100, as 2026-03 is"
+        raise ProblemError(400, "bad-period", detail, "period")
+    return begin_ms, end_ms
 
 
 def resolve(text: str, now_ms: int, where: tzinfo) -> str:

@@ -7,7 +7,8 @@ from wattkeeper.aggregator.problem import ProblemError
 from wattkeeper.model import grid
 
 _RELATIVE = re.compile(r"-?(\d+(?:\.\d+)?)(s|m|h|d|w)")
-_LATEST_MS = 4_102_444_800_000
+LATEST_MS = 4_102_444_800_000
+"""2100."""
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
@@ -25,7 +26,7 @@ def parse(text: str, now_ms: int, field: str, zone: tzinfo | None = None) -> int
     relative = _RELATIVE.fullmatch(text)
     if relative is not None:
         ago_ms = float(relative[1]) * _SECONDS[relative[2]] * 1000
-        return _within(now_ms - round(min(ago_ms, _LATEST_MS)), text, field)
+        return _within(now_ms - round(min(ago_ms, LATEST_MS)), text, field)
     try:
         # A `+` in a query string arrives as a space unless the client escapes it.
         at = datetime.fromisoformat(text.replace(" ", "+") if text.count(" ") == 1 else text)
@@ -39,7 +40,7 @@ def parse(text: str, now_ms: int, field: str, zone: tzinfo | None = None) -> int
 
 
 def _within(at_ms: int, text: str, field: str) -> int:
-    if not 0 <= at_ms < _LATEST_MS:
+    if not 0 <= at_ms < LATEST_MS:
         raise ProblemError(400, "bad-time", f"{text[:80]!r} is not between 1970 and 2100", field)
     return at_ms
 

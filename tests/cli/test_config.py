@@ -38,6 +38,20 @@ def test_show_says_where_each_value_is_from(
     assert "s3cret" not in text
 
 
+def test_check_names_constants(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """To change one would change closed periods; a fallback is none."""
+    path = tmp_path / "aggregator.toml"
+    path.write_text(
+        '[factors.price]\nvalue = 0.2\nunit = "EUR/kWh"\n'
+        '[factors.carbon]\nvalue = 400\nfile = "c.csv"\n',
+        "utf-8",
+    )
+    assert main(["config", "check", "aggregator"]) == 0
+    _, remark, *more = capsys.readouterr().out.splitlines()
+    assert remark.startswith("aggregator: factors.price.value counts at all times")
+    assert not more
+
+
 @pytest.mark.parametrize(
     "url", ["postgresql://ann:s3cret@db/books", "postgresql://ann@db/books?password=s3cret"]
 )

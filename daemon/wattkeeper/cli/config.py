@@ -43,6 +43,8 @@ class Config(Command):
         if self.action == "check":
             for program in programs:
                 print(f"{program}: fine ({self.config or _source(program)})")
+                for remark in _remarks(loaded[program].settings):
+                    print(f"{program}: {remark}")
             return 0
         self._show(loaded)
         return 0
@@ -80,6 +82,17 @@ def _load(program: Program, config: Path | None) -> Loaded[Any]:
     from wattkeeper.aggregator.config import AggregatorSettings
 
     return load_with_origins(AggregatorSettings, program=program, config_path=config)
+
+
+def _remarks(settings: BaseModel) -> Iterator[str]:
+    """Yield what is right, and may yet be meant otherwise."""
+    factors = getattr(settings, "factors", None)
+    for name, section in factors or ():
+        if section.constant:
+            yield (
+                f"factors.{name}.value counts at all times, closed periods too; where it changes, "
+                f"write old and new into a table, factors.{name}.file"
+            )
 
 
 def _leaves(model: BaseModel, above: str = "") -> Iterator[tuple[str, Any]]:

@@ -19,7 +19,9 @@ class FactorSection(Section):
     """A factor: a constant, a table, or fetched."""
 
     value: Decimal | None = Field(
-        None, description="at all times; with file or url, where these have no value (estimated)"
+        None,
+        description="at all times, closed periods too (a new tariff is a new row of file); with "
+        "file or url, where these have no value (estimated)",
     )
     file: Path | None = Field(None, description="CSV with the lines time,value[,estimated]")
     url: str | None = Field(None, description="where it is fetched, as JSON")
@@ -53,6 +55,11 @@ class FactorSection(Section):
     def given(self) -> bool:
         """Whether there is such a factor."""
         return self.value is not None or self.file is not None or self.url is not None
+
+    @property
+    def constant(self) -> bool:
+        """Whether one value counts at all times."""
+        return self.value is not None and self.file is None and self.url is None
 
     @property
     def measure(self) -> Unit:

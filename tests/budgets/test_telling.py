@@ -178,12 +178,18 @@ async def test_one_alertmanager_of_a_cluster_is_enough(
 async def test_a_token(
     ledger: Ledger, pool: ThreadPoolExecutor, inbox: Inbox, tmp_path: Path
 ) -> None:
-    """Of a file that is read each time; one that cannot be read says which key it is of."""
+    """Of a file that is read each time; one that cannot be used says which key it is of."""
     reach(ledger)
     path = tmp_path / "token"
     one = teller(ledger, pool, inbox, token_file=path)
     with pytest.raises(TellError, match=r"alerts\.token_file"):
         await one.tell()
+    for odd in ("s3cret\nanother\n", "s3\0cret", "s3cr\u00e9t"):
+        path.write_text(odd)
+        one._retry_s = 0
+        with pytest.raises(TellError, match=r"alerts\.token_file") as told:
+            await one.tell()
+        assert "s3c" not in str(told.value)
     path.write_text("s3cret\n")
     one._retry_s = 0
     assert await one.tell()

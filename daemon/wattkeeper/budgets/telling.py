@@ -180,6 +180,10 @@ class Teller:
             token = path.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise TellError(f"alerts.token_file: {path} cannot be read ({error})") from error
+        if not token.isprintable():
+            raise TellError(
+                f"alerts.token_file: {path} has more than a token in it; write one line"
+            )
         return {"Authorization": f"Bearer {token}"}
 
     def _tls(self) -> ssl.SSLContext | bool:
@@ -201,7 +205,7 @@ async def _post(session: aiohttp.ClientSession, url: str, body: object) -> None:
     try:
         async with session.post(url, json=body, allow_redirects=False) as answer:
             said = (await answer.content.read(300)).decode("utf-8", "replace").strip()
-    except (aiohttp.ClientError, TimeoutError) as error:
+    except (aiohttp.ClientError, TimeoutError, ValueError) as error:  # ValueError: of a header
         why = str(error) or "no answer in time"
         raise TellError(f"{url}: {why}; is alerts.url its address?") from error
     if answer.status in (401, 403):

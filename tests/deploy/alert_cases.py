@@ -156,12 +156,14 @@ HEAT_AND_WASTE = (
         | _throttled("slow21", "sw_power_cap", turns(0, 0, each=60)),
         _rack("slow1"),
     ),
+    # Two minutes of the hour, however many GPUs, are none that is held.
     Case(
         "WattkeeperGpusHeldIdle",
         {
             'wattkeeper_allocated_idle_gpus{account="physics",instance="a"}': turns(4, 5),
             'wattkeeper_allocated_idle_gpus{account="physics",instance="b"}': turns(4, 5),
             'wattkeeper_allocated_idle_gpus{account="biology",instance="a"}': stands(8),
+            'wattkeeper_allocated_idle_gpus{account="history",instance="a"}': "_x88 16x3 stale",
         },
         {"account": "physics"},
     ),

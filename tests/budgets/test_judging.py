@@ -97,15 +97,22 @@ def test_the_peak_of_the_month(ledger: Ledger) -> None:
         (stands,) = judge.judge([found], begin)
         breaches.put_states(ledger, {"b": dump(stands)}, begin)
     assert stands is not None
-    assert stands.peak == Peak(QUARTER.start_ms, period(NOW), 0.7)
-    judge = Judge(ledger, [one])
-    (stands,) = judge.judge([demand(0, 0.1)], NOW + 3_600_000)
-    assert stands.peak is not None
-    assert stands.peak.ratio == 0.7
+    highest = Peak(QUARTER.start_ms, period(NOW), QUARTER.length_ms, round(0.7 * ALLOWED))
+    assert (stands.peak, stands.peak_ratio) == (highest, 0.7)
+    # It is what it was, whatever the limit is later: a greater one makes no greater peak of it.
+    raised = replace(one, limit=2 * one.limit)
+    judge = Judge(ledger, [raised])
+    (stands,) = judge.judge([demand(0, 0.1, 0.6)], NOW + 3_600_000)
+    assert (stands.peak, stands.peak_ratio) == (highest, 0.35)
     begin = period(NOW + 31 * 86_400_000) + QUARTER.length_ms
     later = replace(demand(0, 0.1, 0.2), interval=Interval(begin, begin + QUARTER.length_ms))
     (stands,) = judge.judge([later], begin)
-    assert stands.peak == Peak(begin - QUARTER.length_ms, begin - QUARTER.length_ms, 0.2)
+    assert stands.peak == Peak(
+        begin - QUARTER.length_ms,
+        begin - QUARTER.length_ms,
+        QUARTER.length_ms,
+        round(0.2 * ALLOWED),
+    )
 
 
 def period(at_ms: int) -> int:

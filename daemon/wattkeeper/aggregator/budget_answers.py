@@ -50,7 +50,10 @@ class BudgetContributor(Answer):
 
 
 class BudgetPeak(Answer):
-    """The billed interval of the month with the highest mean power: that is what is paid for."""
+    """The billed interval of the month with the highest mean power: that is what is paid for.
+
+    `ratio`: as a part of the limit of now.
+    """
 
     start: Instant
     watts: float
@@ -162,10 +165,10 @@ def budget(found: Status, history: list[Breach]) -> Budget:
 
 
 def _peak(found: Status) -> BudgetPeak | None:
-    if found.peak is None:
+    peak, ratio = found.peak, found.peak_ratio
+    if peak is None or ratio is None:
         return None
-    watts = found.peak.ratio * found.limit / 1000
-    return BudgetPeak(start=rfc3339(found.peak.start_ms), watts=watts, ratio=found.peak.ratio)
+    return BudgetPeak(start=rfc3339(peak.start_ms), watts=peak.watts, ratio=ratio)
 
 
 def _forecast(found: Status) -> BudgetForecast | None:

@@ -125,7 +125,7 @@ _GAUGES: tuple[tuple[str, str, _Value], ...] = (
     (
         "peak_ratio",
         "The highest billed interval of the month, as a part of what it allows.",
-        lambda one: None if one.peak is None else one.peak.ratio,
+        lambda one: one.peak_ratio,
     ),
     (
         "forecast_ratio",

@@ -36,14 +36,21 @@ class Ahead(msgspec.Struct, frozen=True):
 
 
 class Peak(msgspec.Struct, frozen=True):
-    """The billed interval that used most of its limit in a month, which is what is paid for.
+    """The billed interval of a month with the highest mean power, which is what is paid for.
 
-    `start_ms`: when it began, `month_ms`: when its month did, by the budget's clock.
+    `start_ms`: when it began, `month_ms`: when its month did, by the budget's clock. Its energy is
+    kept, not the part of a limit: the limit may change within the month.
     """
 
     start_ms: int
     month_ms: int
-    ratio: float
+    length_ms: int
+    uj: int
+
+    @property
+    def watts(self) -> float:
+        """Its mean power."""
+        return self.uj / self.length_ms / 1000
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -83,6 +90,11 @@ class Status(msgspec.Struct, frozen=True):
     def since_ms(self) -> int | None:
         """Since when it is in its state, as far as that is a level."""
         return self.levels.get(self.state)
+
+    @property
+    def peak_ratio(self) -> float | None:
+        """The peak as a part of the limit of now."""
+        return None if self.peak is None else self.peak.watts * 1000 / self.limit
 
 
 _encoder = msgspec.json.Encoder()
@@ -164,14 +176,17 @@ def before_ratio(budget: Budget, reading: Reading) -> float | None:
 
 def peak(budget: Budget, reading: Reading, known: Peak | None) -> Peak | None:
     """Return the peak of the month, by the one that was known and the interval that has ended."""
-    ended = before_ratio(budget, reading)
-    if ended is None:
+    if budget.kind is not Kind.DEMAND:
+        return None
+    if reading.before_uj is None:
         return known
-    start_ms = reading.interval.start_ms - reading.interval.length_ms
+    length_ms = reading.interval.length_ms
+    start_ms = reading.interval.start_ms - length_ms
     month_ms = period_interval(start_ms, Period.MONTH, budget.calendar.zone).start_ms
-    if known is not None and (known.month_ms, known.ratio) >= (month_ms, ended):
+    ended = Peak(start_ms, month_ms, length_ms, reading.before_uj)
+    if known is not None and (known.month_ms, known.watts) >= (month_ms, ended.watts):
         return known
-    return Peak(start_ms, month_ms, ended)
+    return ended
 
 
 def ahead(budget: Budget, reading: Reading) -> Ahead | None:

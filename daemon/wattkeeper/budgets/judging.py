@@ -41,11 +41,6 @@ class Judge:
         self.peaks: dict[str, Peak] = {}
         self._restored = False
 
-    @property
-    def reached(self) -> list[Breach]:
-        """The levels that are reached now."""
-        return list(self._open.values())
-
     def forget(self) -> None:
         """Begin again with what the ledger has: another one may have judged meanwhile."""
         self._restored = False

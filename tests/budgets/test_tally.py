@@ -137,3 +137,15 @@ def test_workloads_that_ended_on_silent_nodes() -> None:
     ann, bo = tally([of("user", "ann"), of("user", "bo")], [(node, known("n0"))], names)
     assert (ann.expected, ann.silent_watts) == (0, 0)
     assert (bo.expected, bo.heard, bo.silent_watts) == (1, 0, 50)
+
+
+def test_what_another_aggregator_hears() -> None:
+    """The books have the node's power; of the workloads on it nothing is known, which is told."""
+    budgets = [of("fleet"), of("user", "ann"), of("user", "bo")]
+    names = Names(silent={1: {ANN}})
+    found = Tally(Scopes(budgets, GROUPS), names, [NOW - 3_600_000] * 3, NOW, 120_000)
+    found.add(None, known("n0"), 500.0)
+    fleet, ann, bo = found.found
+    assert (fleet.watts, fleet.coverage, fleet.silent_nodes) == (500, 1, 0)
+    assert (ann.watts, ann.coverage, ann.silent_nodes) == (0, 0, 1)
+    assert (bo.coverage, bo.silent_nodes) == (None, 0)

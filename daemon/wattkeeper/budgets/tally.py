@@ -126,6 +126,8 @@ class Tally:
         heard = seen is not None and self.now_ms - seen.seen_ms <= self.silent_after_ms
         if not heard and known is not None and known.booked_ms and booked_watts is not None:
             self._add_booked(budgets, known, booked_watts)
+            if known.id is not None:  # of its workloads nothing is heard here
+                self._add_silent(self.names.silent.get(known.id, ()))
             return
         if not heard and not self._awaited(known):
             return

@@ -1,6 +1,7 @@
 """Alerts reach their receiver: after failures, over restarts, with their ends."""
 
 import asyncio
+import json
 import shutil
 import ssl
 import subprocess
@@ -28,9 +29,10 @@ DETAIL = (
 
 @dataclass
 class Inbox:
-    """A receiver; `status` is what it answers."""
+    """A receiver; `status` is what it answers, 400 where `refuses` is in what it is told."""
 
     status: int = 200
+    refuses: str | None = None
     bodies: list[Any] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
     url: str = ""
@@ -39,9 +41,11 @@ class Inbox:
         """Take an alert, or not."""
         self.tokens.append(request.headers.get("Authorization"))
         body = await request.json()
-        if self.status < 300:
+        odd = self.refuses is not None and self.refuses in json.dumps(body)
+        status = 400 if odd else self.status
+        if status < 300:
             self.bodies.append(body)
-        return web.Response(status=self.status, text="no room")
+        return web.Response(status=status, text="no room")
 
 
 @pytest.fixture
@@ -208,6 +212,38 @@ async def test_budgets_are_told_apart(
     assert await one.tell()
     assert [("a", 1), ("b", 2)] == [
         (body["groupLabels"]["budget"], len(body["alerts"])) for body in inbox.bodies
+    ]
+
+
+async def test_one_that_is_refused_holds_up_no_other(
+    ledger: Ledger, pool: ThreadPoolExecutor, inbox: Inbox
+) -> None:
+    """The failure is told; what the receiver took is not told again."""
+    for name in ("a", "odd", "z"):
+        reach(ledger, name)
+    inbox.refuses = "odd"
+    one = teller(ledger, pool, inbox)
+    with pytest.raises(TellError, match="400"):
+        await one.tell()
+    assert ["a", "z"] == [body["groupLabels"]["budget"] for body in inbox.bodies]
+    assert (one.counts.sent, one.counts.waiting, one.counts.failures) == (2, 1, 1)
+    inbox.refuses, one._retry_s = None, 0
+    assert await one.tell()
+    assert inbox.bodies[2]["groupLabels"] == {"budget": "odd"}
+
+
+@pytest.mark.parametrize("via", ["alertmanager", "webhook"])
+async def test_an_end_comes_before_what_goes_on(
+    ledger: Ledger, pool: ThreadPoolExecutor, inbox: Inbox, via: Literal["alertmanager", "webhook"]
+) -> None:
+    """Left and reached again while nobody was told: both have the same labels, the last counts."""
+    breaches.leave(ledger, [reach(ledger).id], NOW - 30_000)
+    breaches.reach(ledger, "site", "hard", NOW - 10_000, 1.04, 0.9, DETAIL)
+    assert await teller(ledger, pool, inbox, via).tell()
+    (body,) = inbox.bodies
+    alerts = body["alerts"] if via == "webhook" else body
+    assert ["2027-01-15T07:59:00.000Z", "2027-01-15T07:59:50.000Z"] == [
+        one["startsAt"] for one in alerts
     ]
 
 

@@ -133,7 +133,8 @@ class Teller:
                 await self._to_webhook(session, news)
 
     async def _to_alertmanagers(self, session: aiohttp.ClientSession, news: _News) -> None:
-        told = [*news.reached, *news.left]
+        # In this order: a level that was left and reached again is one alert, whose last word counts.
+        told = [*news.left, *news.reached]
         until_ms = self.now_ms() + round(_MISSED * self.receiver.repeat_s * 1000)
         body = for_alertmanager(told, until_ms, self.receiver.page)
         # One of a cluster is enough: they tell each other, and what goes on comes again.
@@ -152,12 +153,20 @@ class Teller:
     async def _to_webhook(self, session: aiohttp.ClientSession, news: _News) -> None:
         of_budget = attrgetter("budget")
         new = {one.budget for one in news.waiting}
-        told = sorted([*news.reached, *news.left], key=of_budget)
+        told = sorted([*news.left, *news.reached], key=of_budget)
+        refused = None
         for budget, group in groupby(told, of_budget):
-            if budget in new:
-                about = list(group)
+            if budget not in new:
+                continue
+            about = list(group)
+            try:
                 await _post(session, self.receiver.urls[0], for_webhook(about, self.receiver.page))
+            except TellError as error:  # the others are told all the same
+                refused = refused or error
+            else:
                 await self._taken(about)
+        if refused is not None:
+            raise refused
 
     async def _taken(self, told: Sequence[Breach]) -> None:
         """Write down what the receiver knows now."""

@@ -1,5 +1,7 @@
 """`/v1/report`: cost and carbon, filters, series and time zones."""
 
+import asyncio
+import threading
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +13,7 @@ from tests.aggregator.conftest import Centre
 from tests.aggregator.feeding import CPU_UJ, GPU_UJ, START_MS, Feeder
 from wattkeeper.aggregator.times import rfc3339
 from wattkeeper.factors.settings import FactorsSection
+from wattkeeper.ledger.store import LedgerError
 from wattkeeper.model.microjoules import UJ_PER_KWH
 
 WINDOWS = 180
@@ -92,6 +95,42 @@ async def test_what_a_row_tells(centre: Centre) -> None:
     idle = next(row for row in body["rows"] if row["kind"] == "idle")
     assert (None, {}) == (idle["energy_of_jobs"], idle["energy_by_state_uj"])
     assert 2 == body["jobs"]
+
+
+@pytest.mark.parametrize("centre", [PRICED], indirect=True)
+async def test_the_largest_groups(centre: Centre) -> None:
+    """All others are one row; rows and series still add up to the whole, and cost does."""
+    await fed(centre)
+    _, whole = await centre.get("/v1/report", by="user", since="-1h", series="hour")
+    status, body = await centre.get("/v1/report", by="user", since="-1h", series="hour", limit="1")
+    assert (200, ["group", "rest"]) == (status, [row["kind"] for row in body["rows"]][:2])
+    assert (None, 1) == (body["rows"][1]["key"], body["rows"][1]["jobs"])
+    for name in ("energy_uj", "cost", "carbon_g", "jobs"):
+        assert whole[name] == body[name]
+    for name in ("cost", "carbon_g", "energy_uj"):
+        assert Decimal(body[name]) == sum(Decimal(row[name]) for row in body["rows"])
+    steps = [sum(map(int, row["energy_uj"])) for row in body["series"]["rows"]]
+    assert int(body["energy_uj"]) == sum(steps)
+    assert ["rest"] == [row["kind"] for row in body["series"]["rows"]][-1:]
+
+
+async def test_long_reports_hold_up_nothing_else(
+    centre: Centre, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have threads of their own, and a limit."""
+    begun, over = threading.Semaphore(0), threading.Event()
+
+    def long(*_: object, **__: object) -> None:
+        begun.release()
+        over.wait(20)
+        raise LedgerError("it was slow")
+
+    monkeypatch.setattr("wattkeeper.aggregator.reporting.report", long)
+    asked = [asyncio.create_task(centre.get("/v1/report")) for _ in range(6)]
+    assert await asyncio.to_thread(begun.acquire, timeout=20)
+    status, _ = await centre.get("/v1/nodes")
+    over.set()
+    assert [200, 503] == [status, *{one[0] for one in await asyncio.gather(*asked)}]
 
 
 async def test_only_a_part(centre: Centre) -> None:

@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import fields
 
 import pytest
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from wattkeeper.ledger.queries.accuracy import grade, grade_of
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.queries.grain import grain
 from wattkeeper.ledger.queries.job_detail import job_energy, job_hardware, job_span
-from wattkeeper.ledger.queries.report import report
+from wattkeeper.ledger.queries.report import Report, ReportRow, report
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.model.grid import DAY_MS, floor
@@ -54,12 +55,53 @@ def fill(ledger: Ledger) -> Ledger:
     return ledger
 
 
+def job_energies(found: Report) -> Counter[int]:
+    """Return what each job used in all rows; none is twice in one."""
+    energies: Counter[int] = Counter()
+    for row in found.rows:
+        assert len(row.by_job) == len({job.id for job in row.by_job})
+        energies.update({job.id: job.uj for job in row.by_job})
+    return energies
+
+
 @pytest.fixture(scope="module")
 def days() -> Iterator[Ledger]:
     """Three days of books, to be read only."""
     ledger = fill(Ledger.open("sqlite://"))
     yield ledger
     ledger.close()
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    by=st.sampled_from(["account", "name", "node", "array"]),
+    most=st.integers(0, 4),
+    lines=LINES,
+    span=SPANS,
+)
+def test_rows_that_are_put_together_add_up(
+    days: Ledger, by: str, most: int, lines: list[int], span: tuple[int, int]
+) -> None:
+    """Those that used most stay; in the rest no energy, time or job is lost, or told twice."""
+    whole = report(days, by, *span, lines=lines)
+    few = report(days, by, *span, lines=lines, most=most)
+    groups = [row for row in whole.rows if row.kind == "group"]
+    kinds = ["group"] * min(most, len(groups)) + ["rest"] * (len(groups) > most)
+    nobodys = [row for row in whole.rows if row.kind != "group"]
+    assert kinds == [row.kind for row in few.rows][: len(kinds)]
+    assert groups[:most] == few.rows[: min(most, len(groups))]
+    assert nobodys == few.rows[len(kinds) :]
+    assert (whole.total_uj, whole.workload_uj) == (few.total_uj, few.workload_uj)
+    for one in fields(ReportRow)[2:-1]:
+        had, has = (
+            [
+                Counter(x if isinstance(x := getattr(row, one.name), dict) else {0: x})
+                for row in rows
+            ]
+            for rows in (whole.rows, few.rows)
+        )
+        assert sum(had, Counter()) == sum(has, Counter())
+    assert job_energies(whole) == job_energies(few)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))

@@ -144,8 +144,9 @@ class Api:
         )
 
     def close(self) -> None:
-        """Wait for questions about history that are being answered; take no more. Blocks."""
+        """Wait for what is being answered in threads of its own; take no more. Blocks."""
         self._history.close()
+        self._reporting.close()
 
     def _healthy(self, _: Nothing) -> answers.Health:
         return answers.Health(status="ok", version=__version__, holds_lease=self._leads())

@@ -26,13 +26,15 @@ class JobEnergies(Answer):
 class ReportRow(Valued):
     """One row: a group of workloads (`kind` group), or the account that is nobody's.
 
+    `kind` is `rest` for all groups together that have no row of their own, by `limit`.
+
     `allocated_idle_…`: parts of the workloads' energy, cost and GPU-seconds in which nothing of
     theirs ran. `mean_watts`: over the whole time. `accuracy`: the class, A to D, that 95 % of the
     energy is of, or better; `energy_by_accuracy_uj` tells each.
     """
 
     key: str | None
-    kind: Literal["group", "idle", "system", "overhead", "gap", "other"]
+    kind: Literal["group", "idle", "system", "overhead", "gap", "other", "rest"]
     jobs: int
     energy_uj: Microjoules
     energy_kwh: float

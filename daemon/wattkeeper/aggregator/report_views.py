@@ -117,18 +117,18 @@ def _spread(row: ReportRow, names: Mapping[int, tuple[str, str]]) -> dict[str, A
 def _series(found: Report, asked: Asked) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     rest: dict[str, Any] = {"key": None, "kind": "rest", "energy_uj": [0] * len(asked.starts)}
-    groups = 0
+    groups, left = 0, False
     for row in found.rows:
         groups += row.kind == "group"
-        if row.kind != "group" or groups <= TOP:
+        if row.kind == "rest" or (row.kind == "group" and groups > TOP):
+            into, left = rest["energy_uj"], True
+        else:
             rows.append({"key": row.key or None, "kind": row.kind})
             rows[-1]["energy_uj"] = into = [0] * len(asked.starts)
-        else:
-            into = rest["energy_uj"]
         for at_ms, uj in row.timed_uj.items():
             # The cell of an edge may begin before the first step.
             into[max(0, bisect_right(asked.starts, at_ms) - 1)] += uj
-    if groups > TOP:
+    if left:
         rows.append(rest)
     starts = [rfc3339(at_ms) for at_ms in asked.starts]
     return {"step": asked.step, "starts": starts, "rows": rows}

@@ -1,6 +1,7 @@
 """`/v1/report`: who used how much, what it cost, and what it emitted."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
 from pydantic import Field
@@ -14,6 +15,10 @@ from wattkeeper.aggregator.problem import ProblemError
 from wattkeeper.ledger.queries.report import DIMENSIONS, FILTERS, check_dimension, report
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model import grid
+
+LIMIT_S = 60.0
+"""How long a report may take. Its threads are its own: long ones hold up no other answer."""
+_THREADS = 2
 
 
 class ReportQuery(Query):
@@ -41,10 +46,13 @@ class ReportQuery(Query):
     user: str | None = Field(None, description="of jobs of this user only")
     account: str | None = Field(None, description="of jobs of this account only")
     partition: str | None = Field(None, description="of jobs of this partition only")
+    limit: int = Field(
+        10_000, ge=1, le=100_000, description="rows of groups, the largest; all others are one row"
+    )
 
 
 class Reporting:
-    """Answers questions for reports. Its methods block."""
+    """Answers questions for reports, in threads of its own. Its methods block."""
 
     def __init__(
         self, ledger: Ledger, fleet: Fleet, pricing: Pricing, now_ms: Callable[[], int]
@@ -53,12 +61,24 @@ class Reporting:
         self._fleet = fleet
         self._pricing = pricing
         self._now_ms = now_ms
+        self._pool = ThreadPoolExecutor(_THREADS, "report")
+
+    def close(self) -> None:
+        """Wait for reports that are being made; make no more. Blocks."""
+        self._pool.shutdown(cancel_futures=True)
 
     def endpoint(self) -> Endpoint[ReportQuery]:
         """Return the endpoint."""
         summary = "Energy by group, its cost and carbon"
-        answer = report_answers.Report
-        return Endpoint("/v1/report", summary, ReportQuery, answer, self.report)
+        return Endpoint(
+            "/v1/report",
+            summary,
+            ReportQuery,
+            report_answers.Report,
+            self.report,
+            pool=self._pool,
+            limit_s=LIMIT_S,
+        )
 
     def report(self, query: ReportQuery) -> report_answers.Report:
         """Return a report.
@@ -99,6 +119,7 @@ class Reporting:
             groups=groups,
             only=only,
             lines=(*priced.lines, *starts),
+            most=query.limit,
         )
         asked = report_views.Asked(query.timezone, only, query.series, starts, now_ms)
         return report_views.report(found, priced, asked)

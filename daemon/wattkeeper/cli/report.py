@@ -98,6 +98,9 @@ class Report(Command):
     user: str | None = Field(None, description="of jobs of this user only")
     account: str | None = Field(None, description="of jobs of this account only")
     partition: str | None = Field(None, description="of jobs of this partition only")
+    limit: int | None = Field(
+        None, description="rows of groups, the largest; the aggregator's 10,000; the rest is one"
+    )
     url: str | None = Field(None, description="the aggregator, http://HOST:9746")
     format: Format = Field("table", description="how to print")
     html: Path | None = Field(None, description="write a page with plots, one file, instead")
@@ -189,7 +192,7 @@ def _of_component(part: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 def _held(row: Mapping[str, Any]) -> bool:
-    return bool(row.get("kind", "group") == "group")
+    return row.get("kind", "group") in ("group", "rest")
 
 
 def _name(row: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Energy by user, account, node and the like: rows that add up to the balance's total."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -45,11 +45,12 @@ class JobEnergy(NamedTuple):
 
 @dataclass(slots=True)
 class ReportRow:
-    """One group. `kind` is `group`, or the account whose energy is nobody's.
+    """One group. `kind` is `group`, or the account whose energy is nobody's, or `rest`.
 
-    Accounts: `idle`, `system`, `overhead`, `gap`, `other` (holders beyond the cap of a window).
-    `key` is the group's name, empty where it is not known. Only rows of nodes carry several
-    accounts at once, in `by_account_uj`. `allocated_idle_uj` is the part of workloads' energy, and
+    `rest`: all groups together that have no row of their own. Accounts: `idle`, `system`,
+    `overhead`, `gap`, `other` (holders beyond the cap of a window). `key` is the group's name,
+    empty where it is not known. Only rows of nodes carry several accounts at once, in
+    `by_account_uj`. `allocated_idle_uj` is the part of workloads' energy, and
     `allocated_idle_gpu_ms` that of `gpu_ms`, in which nothing of theirs ran. `by_grade_uj`: by
     class of accuracy. `timed_uj`, `timed_idle_uj`: energy, and its allocated idle part, by an
     instant in the cell of the grain that it is of.
@@ -114,12 +115,15 @@ def report(
     groups: Mapping[str, str] | None = None,
     only: Mapping[str, str] | None = None,
     lines: Iterable[int] = (),
+    most: int | None = None,
 ) -> Report:
     """Group the energy between two instants, which snap outward to slots; None is unbounded.
 
     With `groups`, the group of each node by its name, rows are of these groups, and `by` is only
     what they are called. Arrays of several clusters are called CLUSTER/ID. `only`: values of
     FILTERS. `lines`: instants on slot lines that no sum of `timed_uj` may lie on both sides of.
+    `most`: groups that have a row of their own, those that used most; all others are one row, and
+    the rows still add up.
 
     Raises:
         ValueError: `by` is none of DIMENSIONS, and no label.
@@ -134,7 +138,9 @@ def report(
             dimension = ARRAYS_OF_CLUSTERS
         rows = _rows(connection, (since, until), finely, dimension, groups, only or {})
         covered = expected_coverage(connection, since, until)
-        ordered = sorted(rows, key=lambda row: (row.kind != "group", -row.energy_uj, row.key))
+        ordered = _limited(
+            sorted(rows, key=lambda row: (row.kind != "group", -row.energy_uj, row.key)), most
+        )
         names = _names(connection, ordered)
     return Report(
         by,
@@ -226,7 +232,34 @@ def _add_timed(row: ReportRow, found: Any) -> None:
 def _paid(row: ReportRow) -> int:
     if row.by_account_uj:
         return sum(row.by_account_uj.get(account, 0) for account in _PAID)
-    return row.energy_uj if row.kind in ("group", *_PAID) else 0
+    return row.energy_uj if row.kind in ("group", "rest", *_PAID) else 0
+
+
+def _limited(ordered: list[ReportRow], most: int | None) -> list[ReportRow]:
+    """Put the groups after the first `most` into one row."""
+    groups = [row for row in ordered if row.kind == "group"]
+    if most is None or len(groups) <= most:
+        return ordered
+    return [*groups[:most], _together(groups[most:]), *ordered[len(groups) :]]
+
+
+def _together(rows: list[ReportRow]) -> ReportRow:
+    made = ReportRow("", "rest")
+    held: dict[int, JobEnergy] = {}
+    for row in rows:
+        for one in fields(ReportRow):
+            value, into = getattr(row, one.name), getattr(made, one.name)
+            if isinstance(into, int):
+                setattr(made, one.name, into + value)
+            elif isinstance(into, dict):
+                for name, figure in value.items():
+                    into[name] = into.get(name, 0) + figure
+        for job in row.by_job:
+            # A job on the nodes of several groups is one job of them.
+            before = held.get(job.id)
+            held[job.id] = job._replace(uj=job.uj + (before.uj if before else 0))
+    made.by_job = sorted(held.values())
+    return made
 
 
 def _clusters(connection: sa.Connection) -> int:

@@ -1,6 +1,12 @@
 """Units for people, and tables that no name can break."""
 
+import csv
+import io
+from contextlib import redirect_stdout
+
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from wattkeeper.cli import output
 
@@ -66,3 +72,19 @@ def test_names_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> 
     text = capsys.readouterr().out
     assert "\x1b" not in text
     assert "[red]x[/red]" in text
+
+
+@given(st.text(max_size=8) | st.text("=+-@1.e\t\r\n ", max_size=4), st.integers(), st.floats())
+@example("=HYPERLINK(A1)", -1, -1e300)
+@example("-1+2", 0, 0.0)
+def test_csv_starts_no_formula(name: str, whole: int, part: float) -> None:
+    """A job may be called anything; numbers stay numbers, and a row is one line."""
+    out = io.StringIO()
+    with redirect_stdout(out):
+        row = {"name": name, "names": [name], "whole": whole, "text": str(whole), "part": part}
+        output.emit_csv([row], list(row))
+    assert 2 == len(out.getvalue().splitlines())
+    (told,) = csv.DictReader(io.StringIO(out.getvalue()))
+    for cell in (told["name"], told["names"]):
+        assert cell[:1] not in ("=", "+", "-", "@") or float(cell) < 1
+    assert (str(whole), str(whole), str(part)) == (told["whole"], told["text"], told["part"])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -27,6 +28,8 @@ __all__ = [
     "table",
     "watts",
 ]
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
 Format = Literal["table", "json", "csv"]
 
 
@@ -58,9 +61,22 @@ def emit_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
         writer.writerow([_cell(row.get(column)) for column in columns])
 
 
+def _inert(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula: `=HYPERLINK(…)` as `'=HYPERLINK(…)`.
+
+    Numbers stay as they are, also negative ones.
+    """
+    shown = clean(text)
+    if shown.startswith(("=", "+", "-", "@")) and not _NUMBER.fullmatch(shown):
+        return f"'{shown}"
+    return shown
+
+
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
-        return " ".join(str(item) for item in value)
+        value = " ".join(str(item) for item in value)
+    if isinstance(value, str):
+        return _inert(value)
     return "" if value is None else value
 
 

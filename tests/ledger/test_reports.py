@@ -148,6 +148,27 @@ def test_a_grain_is_no_finer_than_it_must_be(lines: list[int], span: tuple[int, 
         assert cut == any(day < other < day + DAY_MS for other in inside)
 
 
+def test_nodes_that_clusters_call_alike(ledger: Ledger) -> None:
+    """Are two rows, by their clusters; of one cluster, and of another name, as they are called."""
+    intake = Intake(ledger)
+    for cluster, node in (("west", "n1"), ("east", "n1"), ("east", "n2")):
+        journal = Journal(f"journal-{cluster}-{node}", node, cluster=cluster)
+        gpu = Meter(journal, 1, f"gpu/GPU-{cluster}-{node}")
+        gpu.point()
+        gpu.window((1, 100), ms=SLOT)
+        journal.deliver(intake, T0 + 4 * SLOT)
+    intake.commit_sync()
+    found = report(ledger, "node")
+    assert [("east/n1", 100), ("n2", 100), ("west/n1", 100)] == [
+        (row.key, row.energy_uj) for row in found.rows
+    ]
+    assert ["n1", "n2"] == [
+        row.key for row in report(ledger, "node", only={"cluster": "east"}).rows
+    ]
+    racks = report(ledger, "group:rack", groups={"n1": "r1", "n2": "r2"})
+    assert [("r1", 200), ("r2", 100)] == [(row.key, row.energy_uj) for row in racks.rows]
+
+
 def test_a_sweep_is_one_line(ledger: Ledger) -> None:
     """What a search used is the sum of its jobs, told with the least, the most and their states."""
     fill(ledger)

@@ -16,6 +16,7 @@ from wattkeeper.ledger.queries.report_sql import (
     ARRAYS_OF_CLUSTERS,
     DIMENSIONS,
     FILTERS,
+    NODES_OF_CLUSTERS,
     OF_NODES,
     check_dimension,
     energies,
@@ -120,10 +121,11 @@ def report(
     """Group the energy between two instants, which snap outward to slots; None is unbounded.
 
     With `groups`, the group of each node by its name, rows are of these groups, and `by` is only
-    what they are called. Arrays of several clusters are called CLUSTER/ID. `only`: values of
-    FILTERS. `lines`: instants on slot lines that no sum of `timed_uj` may lie on both sides of.
-    `most`: groups that have a row of their own, those that used most; all others are one row, and
-    the rows still add up.
+    what they are called. Arrays of several clusters are called CLUSTER/ID, and so are nodes that
+    have one name in several; with `groups` these are in one group. `only`: values of FILTERS.
+    `lines`: instants on slot lines that no sum of `timed_uj` may lie on both sides of. `most`:
+    groups that have a row of their own, those that used most; all others are one row, and the rows
+    still add up.
 
     Raises:
         ValueError: `by` is none of DIMENSIONS, and no label.
@@ -134,8 +136,8 @@ def report(
     with ledger.reading() as connection:
         since, until = extent(connection, ledger.slot_ms, since_ms, until_ms)
         finely = grain(lines, since, until)
-        if by == "array" and "cluster" not in (only or {}) and _clusters(connection) > 1:
-            dimension = ARRAYS_OF_CLUSTERS
+        if "cluster" not in (only or {}):
+            dimension = _of_clusters(connection, by, dimension)
         rows = _rows(connection, (since, until), finely, dimension, groups, only or {})
         covered = expected_coverage(connection, since, until)
         ordered = _limited(
@@ -262,8 +264,12 @@ def _together(rows: list[ReportRow]) -> ReportRow:
     return made
 
 
-def _clusters(connection: sa.Connection) -> int:
-    return len(connection.scalars(sa.select(schema.node.c.cluster).distinct()).all())
+def _of_clusters(connection: sa.Connection, by: str, dimension: str) -> str:
+    """Return the dimension that tells apart what several clusters call alike."""
+    if by == "node":
+        return NODES_OF_CLUSTERS
+    clusters = connection.scalar(sa.select(sa.func.count(schema.node.c.cluster.distinct())))
+    return ARRAYS_OF_CLUSTERS if by == "array" and (clusters or 0) > 1 else dimension
 
 
 def _names(connection: sa.Connection, rows: Iterable[ReportRow]) -> dict[int, tuple[str, str]]:

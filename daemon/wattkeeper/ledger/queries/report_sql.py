@@ -17,7 +17,9 @@ DIMENSIONS = (
     "cluster",
 )  # fmt: skip
 """What a report can be grouped by, beside `label:KEY`."""
-OF_NODES = ("node", "cluster")
+NODES_OF_CLUSTERS = "cluster/node"
+"""What `node` becomes where clusters call their nodes alike."""
+OF_NODES = ("node", "cluster", NODES_OF_CLUSTERS)
 """Dimensions of nodes: what is nobody's belongs to their groups too."""
 FILTERS = ("cluster", "user", "account", "partition")
 """What a report can be restricted to. All but `cluster` leave out what is nobody's."""
@@ -126,6 +128,12 @@ def jobs(found: Any, by: str, only: Mapping[str, str]) -> "sa.Select[Any]":
 
 def _key(by: str) -> "sa.ColumnElement[str]":
     workload, identity, node = schema.workload.c, schema.identity.c, schema.node.c
+    if by == NODES_OF_CLUSTERS:
+        twin = schema.node.alias()
+        several = sa.func.count(twin.c.cluster.distinct()) > 1
+        alike = sa.select(twin.c.name).group_by(twin.c.name).having(several)
+        called = node.cluster + "/" + node.name
+        return sa.type_coerce(sa.case((node.name.in_(alike), called), else_=node.name), sa.Text)
     if by in OF_NODES:
         return sa.type_coerce(node.name if by == "node" else node.cluster, sa.Text)
     if _label(by):

@@ -133,7 +133,7 @@ class Teller:
                 await self._to_webhook(session, news)
 
     async def _to_alertmanagers(self, session: aiohttp.ClientSession, news: _News) -> None:
-        # In this order: a level that was left and reached again is one alert, whose last word counts.
+        # In this order: left and reached again is one alert, whose last word counts.
         told = [*news.left, *news.reached]
         until_ms = self.now_ms() + round(_MISSED * self.receiver.repeat_s * 1000)
         body = for_alertmanager(told, until_ms, self.receiver.page)

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wattkeeper.values import format_duration, host_port, milliseconds, parse_duration
+from wattkeeper.values import (
+    format_duration,
+    host_of,
+    host_port,
+    milliseconds,
+    parse_duration,
+    why_not,
+)
 
 
 @given(st.integers(1, 10**12))
@@ -50,3 +57,11 @@ def test_no_addresses(text: str) -> None:
     """Each is an error that shows how one looks."""
     with pytest.raises(ValueError, match="is not an address"):
         host_port(text)
+
+
+def test_what_is_told_of_an_address() -> None:
+    """Scheme, host and port; nothing in which a secret may stand, in an error's words either."""
+    url = "https://ann:s3cret@hooks.example:8443/s3cret?key=s3cret"
+    assert host_of(url) == "https://hooks.example:8443"
+    assert why_not(ValueError(f"{url} is odd"), url) == "https://hooks.example:8443 is odd"
+    assert why_not(TimeoutError(), url) == "no answer in time"

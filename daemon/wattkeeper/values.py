@@ -3,6 +3,7 @@
 import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
@@ -43,6 +44,18 @@ def milliseconds(value: timedelta) -> int:
 def hide_passwords(text: str) -> str:
     """Return a text without the passwords of URLs in it."""
     return _PASSWORD_IN_QUERY.sub(r"\1=***", _PASSWORD.sub(r"\1:***@", text))
+
+
+def host_of(url: str) -> str:
+    """Return scheme, host and port of a URL: what may be told of one with a secret in it."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def why_not(error: Exception, url: str) -> str:
+    """Return why a request failed, without its URL, which may hold a secret."""
+    text = str(getattr(error, "message", "") or error).replace(url, host_of(url))
+    return text or "no answer in time"
 
 
 def _to_timedelta(value: Any) -> timedelta:

@@ -85,6 +85,7 @@ def test_a_good_one(tmp_path: Path) -> None:
         ('[alerts]\nvia = "webhook"', r"alerts: url: is missing"),
         ('[alerts]\nurl = "http://am"', r"alerts: .*belong to via"),
         ('[alerts]\nvia = "webhook"\nurl = "am:9093"', r"alerts\.url: .*no address"),
+        ('[alerts]\nvia = "webhook"\nurl = "http://a:bc@d"', r"alerts\.url: .*holds a password"),
         ('[alerts]\nvia = "webhook"\nurl = ["http://a", "http://b"]', r"a webhook is one address"),
     ],
 )

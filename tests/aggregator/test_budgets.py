@@ -158,7 +158,7 @@ async def test_the_books_and_the_budget_are_one(centre: Centre) -> None:
 
 
 @pytest.mark.parametrize(
-    "centre", [SETTINGS | {"alerts": {"via": "webhook", "url": "http://127.0.0.1:9/x"}}],
+    "centre", [SETTINGS | {"alerts": {"via": "webhook", "url": "http://127.0.0.1:9/s3cret"}}],
     indirect=True,
 )  # fmt: skip
 async def test_what_fails_is_found(centre: Centre) -> None:
@@ -181,6 +181,7 @@ async def test_what_fails_is_found(centre: Centre) -> None:
     assert told["budgets"] == ("ok", "4 are watched")
     assert told["alerts"][0] == "failing"
     assert "127.0.0.1:9" in told["alerts"][1]
+    assert "s3cret" not in told["alerts"][1]  # the path of a webhook is often its password
     await asyncio.to_thread(rename, "posting", "away")
     assert not await centre.aggregator.budgeting.assess()
     await asyncio.to_thread(rename, "away", "posting")

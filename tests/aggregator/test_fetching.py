@@ -185,10 +185,11 @@ async def test_answers_that_cannot_be_used(
 
 
 async def test_nobody_answers(centre: Centre, unused_tcp_port: int, source: Source) -> None:
-    """The message names the address."""
-    section = source.section(url=f"http://127.0.0.1:{unused_tcp_port}/")
-    with pytest.raises(FetchError, match=f"127.0.0.1:{unused_tcp_port}"):
+    """The message names host and port, and not what may be a key."""
+    section = source.section(url=f"http://127.0.0.1:{unused_tcp_port}/?api_key=s3cret")
+    with pytest.raises(FetchError, match=f"127.0.0.1:{unused_tcp_port}") as told:
         await fetch(centre, section)
+    assert "s3cret" not in str(told.value)
 
 
 async def test_a_proxy_of_the_environment(

@@ -12,6 +12,7 @@ from wattkeeper.budgets.telling import Counts, Receiver, Teller, TellError
 from wattkeeper.ledger.lease import Lease
 from wattkeeper.ledger.store import LeaseLostError, Ledger, LedgerError
 from wattkeeper.model.state import Finding, State
+from wattkeeper.values import host_of
 
 _EVERY_S = 1.0
 _TROUBLE = "alerts"
@@ -82,4 +83,5 @@ class Alerting:
             fix = f"{self._teller.counts.waiting} alerts wait and are tried again"
             return [Finding("alerts", State.FAILING, why, fix)]
         receiver = self._teller.receiver
-        return [Finding("alerts", State.OK, f"go to {receiver.via} at {', '.join(receiver.urls)}")]
+        where = ", ".join(map(host_of, receiver.urls))
+        return [Finding("alerts", State.OK, f"go to {receiver.via} at {where}")]

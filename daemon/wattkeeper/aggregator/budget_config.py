@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -260,8 +261,11 @@ class AlertsSection(Section):
     @classmethod
     def _http(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for url in value:
-            if not url.startswith(("http://", "https://")):
-                raise ValueError(f"{url!r} is no address; write http://host:9093")
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+                raise ValueError("is no address; write http://host:9093")
+            if parts.username is not None or parts.password is not None:
+                raise ValueError("holds a password; put a token into token_file")
         return tuple(url.rstrip("/") for url in value)
 
     @field_validator("timeout", "repeat")

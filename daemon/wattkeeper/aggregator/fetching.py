@@ -18,6 +18,7 @@ from wattkeeper.factors.series import Value
 from wattkeeper.factors.settings import FactorSection, FactorsSection
 from wattkeeper.ledger.factor_values import FactorValue, keep_factor
 from wattkeeper.ledger.store import LeaseLostError, Ledger, LedgerError
+from wattkeeper.values import host_of, why_not
 
 MAX_BYTES = 4 << 20
 """A year of half-hours is 3 MB of JSON."""
@@ -98,11 +99,12 @@ class Fetching:
             body = await _get(session, section)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             # A ValueError: aiohttp's word on a header or an address that cannot be sent.
-            raise FetchError(f"{section.url}: {str(error) or 'no answer in time'}") from error
+            url = section.url or ""
+            raise FetchError(f"{host_of(url)}: {why_not(error, url)}") from error
         try:
             found = await asyncio.to_thread(_read, body, section, self._now_ms())
         except ValueError as error:
-            raise FetchError(f"the answer of {section.url} {error}") from error
+            raise FetchError(f"the answer of {host_of(section.url or '')} {error}") from error
         source = section.source or str(urlsplit(section.url or "").hostname)
         values = [FactorValue(*one, source) for one in found]
         keep = partial(
@@ -123,12 +125,14 @@ async def _get(session: aiohttp.ClientSession, section: FactorSection) -> bytes:
         url, headers=headers, proxy=_proxy(url), allow_redirects=False
     ) as answer:
         if answer.status != 200:
-            raise FetchError(f"{url} answers {answer.status} {answer.reason}")
+            raise FetchError(f"{host_of(url)} answers {answer.status} {answer.reason}")
         body = bytearray()
         async for chunk in answer.content.iter_chunked(1 << 16):
             body += chunk
             if len(body) > MAX_BYTES:
-                raise FetchError(f"the answer of {url} has more than {MAX_BYTES >> 20} MiB")
+                raise FetchError(
+                    f"the answer of {host_of(url)} has more than {MAX_BYTES >> 20} MiB"
+                )
         return bytes(body)
 
 

@@ -21,6 +21,7 @@ from wattkeeper.budgets.alerts import for_alertmanager, for_webhook
 from wattkeeper.ledger import breaches
 from wattkeeper.ledger.breaches import Breach, Told
 from wattkeeper.ledger.store import Ledger
+from wattkeeper.values import host_of, why_not
 
 KEPT_MS, UNHEARD_MS = 86_400_000, 3_600_000
 """An end that nobody took for so long is told no more, or that of what nobody had heard of."""
@@ -211,13 +212,13 @@ async def _post(session: aiohttp.ClientSession, url: str, body: object) -> None:
         TellError: it was not taken.
 
     """
+    who = host_of(url)
     try:
         async with session.post(url, json=body, allow_redirects=False) as answer:
             said = (await answer.content.read(300)).decode("utf-8", "replace").strip()
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:  # ValueError: of a header
-        why = str(error) or "no answer in time"
-        raise TellError(f"{url}: {why}; is alerts.url its address?") from error
+        raise TellError(f"{who}: {why_not(error, url)}; is alerts.url its address?") from error
     if answer.status in (401, 403):
-        raise TellError(f"{url}: refuses us ({answer.status}); see alerts.token_file")
+        raise TellError(f"{who}: refuses us ({answer.status}); see alerts.token_file")
     if answer.status >= 300:
-        raise TellError(f"{url}: answered {answer.status} {said}")
+        raise TellError(f"{who}: answered {answer.status} {said}")

@@ -10,6 +10,7 @@ from tests.aggregator.conftest import Centre
 from tests.aggregator.feeding import START_MS, Feeder
 from tests.aggregator.test_metrics import samples
 from wattkeeper.aggregator.budget_config import BudgetSection
+from wattkeeper.ledger import breaches
 
 BUDGETS = {
     "site": {"watts": "600W", "raise_after": "0s"},
@@ -140,6 +141,21 @@ async def test_a_restart_goes_on_with_what_was_reached(centre: Centre) -> None:
     after = (await evaluated(centre))["rack"]
     assert (after["state"], after["since"]) == ("hard", before["since"])
     assert len(after["history"]) == len(before["history"])
+
+
+@pytest.mark.parametrize("centre", [SETTINGS], indirect=True)
+async def test_the_last_budget_is_removed(centre: Centre) -> None:
+    """Nothing of it is reached any more, so that its alerts end."""
+    await centre.fed(windows=18)
+    assert (await evaluated(centre))["rack"]["state"] == "hard"
+    await centre.aggregator.stop()
+    centre.clock[0] += 60_000
+    settings = centre.aggregator.settings
+    centre.aggregator.settings = settings.model_copy(update={"budgets": {}})
+    await centre.aggregator_again()
+    assert await centre.aggregator.budgeting.assess()
+    for what in (breaches.reached_now, breaches.states):
+        assert await asyncio.to_thread(what, centre.aggregator.ledger) == []
 
 
 @pytest.mark.parametrize("centre", [{"budgets": PERIODS}], indirect=True)

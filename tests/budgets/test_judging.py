@@ -136,6 +136,14 @@ def test_a_restart(ledger: Ledger) -> None:
     assert found.levels == {"warn": NOW, "hard": NOW}
 
 
+def test_a_budget_that_limits_something_else_now(ledger: Ledger) -> None:
+    """Is no more what it was: what it had reached is left, also a level that it has no more."""
+    states(ledger, budget(kind=Kind.DEMAND), demand(1.1, 1.2))
+    assert 3 == len(breaches.reached_now(ledger))
+    assert states(ledger, budget(), reading(100)) == ["ok"]
+    assert breaches.reached_now(ledger) == []
+
+
 def test_the_worst_is_kept(ledger: Ledger) -> None:
     """But is not written down each time."""
     judge = Judge(ledger, [budget()])

@@ -22,7 +22,7 @@ from wattkeeper.aggregator.troubles import Troubles
 from wattkeeper.budgets import status
 from wattkeeper.budgets.budget import Budget
 from wattkeeper.budgets.judging import Judge
-from wattkeeper.budgets.readings import Reader
+from wattkeeper.budgets.readings import Reader, Reading
 from wattkeeper.budgets.status import Peak, Status
 from wattkeeper.ledger import breaches
 from wattkeeper.ledger.lease import Lease
@@ -79,12 +79,12 @@ class Budgeting:
         )
         self._term: int | None = None
         self._found: list[Status] = []
-        self._kept: dict[str, Peak] = {}
+        self._kept: dict[str, Peak] | None = None
         self._pool = pool
 
     def begin(self) -> list[asyncio.Task[None]]:
         """Return the tasks that evaluate and tell; they run until they are cancelled."""
-        tasks = [asyncio.create_task(self._run(), name="budgets")] if self.budgets else []
+        tasks = [asyncio.create_task(self._run(), name="budgets")]
         return tasks + self._alerting.begin()
 
     async def _run(self) -> None:
@@ -107,13 +107,13 @@ class Budgeting:
         if term != self._term:
             # Another one may have judged meanwhile.
             self._term = term
+            self._kept = None
             self.judge.forget()
         try:
             now_ms = self._now_ms()
-            groups = {kind: self._fleet.members(kind) for kind in self._kinds}
-            readings = self._reader.read(self._live.view(), groups, now_ms)
-            self._found = self.judge.judge(readings, now_ms)
-            if self._ledger.shared or self.judge.peaks != self._kept:
+            # Without budgets, too: of those that there were, what is reached is left once.
+            self._found = self.judge.judge(self._read(now_ms), now_ms)
+            if (self._ledger.shared and self.budgets) or self.judge.peaks != self._kept:
                 texts = {one.name: status.dump(one) for one in self._found}
                 breaches.put_states(self._ledger, texts, now_ms)
                 self._kept = dict(self.judge.peaks)
@@ -124,6 +124,12 @@ class Budgeting:
             return False
         self._troubles.recovered(_TROUBLE)
         return True
+
+    def _read(self, now_ms: int) -> list[Reading]:
+        if not self.budgets:
+            return []
+        groups = {kind: self._fleet.members(kind) for kind in self._kinds}
+        return self._reader.read(self._live.view(), groups, now_ms)
 
     def stand(self) -> list[Status]:
         """Return how the budgets stood last, here or where the lease is."""

@@ -87,10 +87,11 @@ class Judge:
         self._open = {}
         kept = filter(None, map(load, breaches.states(self._ledger)))
         self.peaks = {one.name: one.peak for one in kept if one.peak is not None}
-        gone = []
+        kinds = {budget.name: budget.kind.value for budget in self._budgets}
+        gone = []  # of budgets that are no more, or that limit something else now
         for breach in breaches.reached_now(self._ledger):
             key = (breach.budget, Level(breach.level))
-            if key in self._latches and key not in self._open:
+            if kinds.get(breach.budget) == _kind(breach) and key not in self._open:
                 self._latches[key].since_ms = breach.from_ms
                 self._open[key] = breach
             else:
@@ -138,6 +139,11 @@ class Judge:
         self._open[budget.name, level] = replace(
             breach, worst=worst, coverage=stands.coverage, detail=detail
         )
+
+
+def _kind(breach: Breach) -> object:
+    """Return what a breach is of: watts, energy or demand."""
+    return msgspec.json.decode(breach.detail or "{}").get("kind")
 
 
 def _latch(budget: Budget, level: Level) -> Latch:

@@ -72,11 +72,12 @@ def _throttled(node: str, reason: str, values: str) -> dict[str, str]:
     return {f"wattkeeper_gpu_throttle_seconds_total{{{labels}}}": values}
 
 
-def _budget(name: str, kind: str, level: str, ratio: str = "used") -> dict[str, str]:
+def _budget(name: str, kind: str, level: str) -> dict[str, str]:
+    """Return a budget whose reading ends after its level is reached, which goes on all the same."""
     budget = f'budget="{name}",instance="a"'
     return {
         f'wattkeeper_budget_info{{{budget},kind="{kind}"}}': stands(1),
-        f"wattkeeper_budget_{ratio}_ratio{{{budget}}}": turns(0.5, 1.2),
+        f"wattkeeper_budget_used_ratio{{{budget}}}": f"1.2x{_TURN + 9} stale",
         f'wattkeeper_budget_level{{{budget},level="{level}"}}': turns(0, 1),
     }
 
@@ -104,7 +105,7 @@ POWER = (
     ),
     Case(
         "WattkeeperDemandForecast",
-        _budget("feed", "demand", "forecast", "forecast"),
+        _budget("feed", "demand", "forecast"),
         {"budget": "feed", "kind": "demand"},
     ),
     Case(
@@ -114,7 +115,7 @@ POWER = (
     ),
     Case(
         "WattkeeperEnergyBudgetForecast",
-        _budget("month", "energy", "forecast", "forecast"),
+        _budget("month", "energy", "forecast"),
         {"budget": "month", "kind": "energy"},
     ),
     Case(

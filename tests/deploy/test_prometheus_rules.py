@@ -46,12 +46,20 @@ def _run(folder: Path, cases: Sequence[Case]) -> "subprocess.CompletedProcess[st
     firing = 'ALERTS{alertstate="firing"}'
     test = {
         "interval": "1m",
-        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "input_series": _series(series),
         "promql_expr_test": [
             {"expr": firing, "eval_time": QUIET, "exp_samples": []},
             {"expr": firing, "eval_time": FIRING, "exp_samples": expected},
         ],
     }
+    return _promtool(folder, test)
+
+
+def _series(values: dict[str, str]) -> list[dict[str, str]]:
+    return [{"series": name, "values": some} for name, some in values.items()]
+
+
+def _promtool(folder: Path, test: dict[str, Any]) -> "subprocess.CompletedProcess[str]":
     file = folder / "rules_test.json"  # JSON is YAML
     file.write_text(json.dumps({"rule_files": [str(one) for one in FILES], "tests": [test]}))
     command = [str(PROMTOOL), "test", "rules", str(file)]
@@ -68,6 +76,45 @@ def test_every_alert_has_a_case() -> None:
 def test_alerts_fire_when_they_should(tmp_path: Path) -> None:
     """By Prometheus' own engine: quiet while all is well, then each, and nothing else."""
     done = _run(tmp_path, CASES)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.promtool
+@needs_promtool
+def test_budgets_are_told_by_what_their_level_is_judged_by(tmp_path: Path) -> None:
+    """Demand that the interval before exceeded, and its forecast; or no ratio at all."""
+    series = {
+        'wattkeeper_budget_info{instance="a",budget="feed",kind="demand"}': "1x20",
+        'wattkeeper_budget_level{instance="a",budget="feed",level="hard"}': "1x20",
+        'wattkeeper_budget_level{instance="a",budget="feed",level="forecast"}': "1x20",
+        'wattkeeper_budget_level{instance="a",budget="feed",level="warn"}': "1x20",
+        'wattkeeper_budget_used_ratio{instance="a",budget="feed"}': "0.02x9 stale",
+        'wattkeeper_budget_before_ratio{instance="a",budget="feed"}': "1.14x9 stale",
+        'wattkeeper_budget_forecast_ratio{instance="a",budget="feed"}': "1.06x9 stale",
+    }
+    said = {
+        "WattkeeperPowerBudgetExceeded": (
+            "Power budget feed is exceeded: 114% of its limit.",
+            "Power budget feed is exceeded.",
+        ),
+        "WattkeeperDemandForecast": (
+            "Demand of feed is going to end above its limit: at 106% of it.",
+            "Demand of feed is going to end above its limit.",
+        ),
+        "WattkeeperBudgetNear": ("Budget feed is past its warning level.",) * 2,
+    }
+    near = ("It is going to end at 106% of its limit.", "")
+    tests = []
+    for alert, texts in said.items():
+        labels = ALERTS[alert]["labels"] | {"budget": "feed", "kind": "demand"}
+        for at, (minute, summary) in enumerate(zip(("8m", "18m"), texts, strict=True)):
+            told = ALERTS[alert]["annotations"] | {"summary": summary}
+            if alert == "WattkeeperBudgetNear":
+                told["description"] = near[at]
+            expected = [{"exp_labels": labels, "exp_annotations": told}]
+            tests.append({"eval_time": minute, "alertname": alert, "exp_alerts": expected})
+    test = {"interval": "1m", "input_series": _series(series), "alert_rule_test": tests}
+    done = _promtool(tmp_path, test)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

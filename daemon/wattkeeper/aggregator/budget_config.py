@@ -6,12 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from wattkeeper.budgets.budget import Budget, Kind, Scope, ScopeKind
-from wattkeeper.budgets.calendar import Calendar, Period, minute_of, offsets_ms
+from wattkeeper.budgets.calendar import Calendar, Period, minute_of, offsets_ms, zone_of
 from wattkeeper.budgets.levels import Hysteresis
 from wattkeeper.budgets.quantity import energy_uj, power_mw
 from wattkeeper.settings import Duration, Section
@@ -31,19 +30,6 @@ def _checked(check: Callable[[str], object]) -> AfterValidator:
         return text
 
     return AfterValidator(checked)
-
-
-def zone_of(name: str) -> ZoneInfo:
-    """Return a time zone by its name.
-
-    Raises:
-        ValueError: there is none of that name.
-
-    """
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("is no time zone; write one like Europe/Berlin or UTC") from None
 
 
 def _hours(text: str) -> tuple[int, int]:

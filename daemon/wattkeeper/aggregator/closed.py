@@ -17,6 +17,7 @@ from wattkeeper.aggregator.pricing import Pricing
 from wattkeeper.aggregator.problem import ProblemError
 from wattkeeper.aggregator.statement_lines import Lines, total, write
 from wattkeeper.aggregator.times import rfc3339
+from wattkeeper.budgets.calendar import midnight_ms
 from wattkeeper.ledger.statements import (
     ClosedMeanwhileError,
     Statement,
@@ -119,7 +120,7 @@ class Closed:
         """Tell whether days of a zone begin in the slot that begins at an instant."""
         slot_ms = self._ledger.slot_ms
         day = datetime.fromtimestamp((at_ms + slot_ms - 1) / 1000, zone).date()
-        return grid.floor(periods.midnight(day, zone), slot_ms) == at_ms
+        return grid.floor(midnight_ms(day, zone), slot_ms) == at_ms
 
     def _all(self, _: Nothing) -> statement_answers.Statements:
         closed = statements(self._ledger)

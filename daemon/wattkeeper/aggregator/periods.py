@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from wattkeeper.aggregator import times
 from wattkeeper.aggregator.problem import ProblemError
+from wattkeeper.budgets.calendar import midnight_ms, next_month, zone_of
 from wattkeeper.model import grid
 
 HOUR_MS = 3_600_000
@@ -32,9 +32,9 @@ def zone(name: str) -> tzinfo:
     if name.upper() in ("UTC", "Z"):
         return UTC
     try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        detail = f"{name[:80]!r} is no time zone; write UTC, Europe/Berlin, America/New_York"
+        return zone_of(name)
+    except ValueError as error:
+        detail = f"{name[:80]!r} {error}"
         raise ProblemError(400, "bad-timezone", detail, "timezone") from None
 
 
@@ -47,7 +47,7 @@ def calendar(text: str, now_ms: int, where: tzinfo) -> tuple[int, int]:
     """
     try:
         first, after = _days(resolve(text, now_ms, where))
-        begin_ms, end_ms = midnight(first, where), midnight(after, where)
+        begin_ms, end_ms = midnight_ms(first, where), midnight_ms(after, where)
     except (ValueError, OverflowError):
         raise ProblemError(400, "bad-period", f"{text[:80]!r} {_ADVICE}", "period") from None
     if begin_ms < 0 or end_ms > times.LATEST_MS:
@@ -75,24 +75,15 @@ def _days(text: str) -> tuple[date, date]:
         return date(int(text), 1, 1), date(int(text) + 1, 1, 1)
     if found := _QUARTER.fullmatch(text):
         first = date(int(found[1]), 3 * int(found[2]) - 2, 1)
-        return first, _next_month(_next_month(_next_month(first)))
+        return first, next_month(next_month(next_month(first)))
     if found := _MONTH.fullmatch(text):
         first = date(int(found[1]), int(found[2]), 1)
-        return first, _next_month(first)
+        return first, next_month(first)
     if found := _WEEK.fullmatch(text):
         first = date.fromisocalendar(int(found[1]), int(found[2]), 1)
         return first, first + timedelta(days=7)
     first = date.fromisoformat(text)
     return first, first + timedelta(days=1)
-
-
-def _next_month(first: date) -> date:
-    return (first + timedelta(days=31)).replace(day=1)
-
-
-def midnight(day: date, where: tzinfo) -> int:
-    """Return when a day begins; where clocks skip midnight, the instant at which they do."""
-    return round(datetime(day.year, day.month, day.day, tzinfo=where).timestamp() * 1000)
 
 
 def steps(step: str, since_ms: int, until_ms: int, where: tzinfo, slot_ms: int) -> list[int]:
@@ -127,5 +118,5 @@ def _lines(step: str, since_ms: int, where: tzinfo) -> Iterator[int]:
             yield at_ms
     day = local.date()
     while True:
-        day = _next_month(day.replace(day=1)) if step == "month" else day + timedelta(days=1)
-        yield midnight(day, where)
+        day = next_month(day.replace(day=1)) if step == "month" else day + timedelta(days=1)
+        yield midnight_ms(day, where)

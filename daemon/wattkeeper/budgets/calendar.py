@@ -5,9 +5,9 @@ day then has 23 or 25 hours, and a quarter hour never more or less than 15 minut
 """
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 _DAY_MINUTES = 1440
 
@@ -79,8 +79,8 @@ def period_interval(at_ms: int, period: Period, zone: ZoneInfo) -> Interval:
         following = first + timedelta(days=1)
     else:
         first = first.replace(day=1)
-        following = (first + timedelta(days=31)).replace(day=1)
-    return Interval(_midnight_ms(first, zone), _midnight_ms(following, zone))
+        following = next_month(first)
+    return Interval(midnight_ms(first, zone), midnight_ms(following, zone))
 
 
 def offsets_ms(zone: ZoneInfo, from_year: int, years: int) -> set[int]:
@@ -99,9 +99,27 @@ def _offset_ms(at_ms: int, zone: ZoneInfo) -> int:
     return offset // timedelta(milliseconds=1)
 
 
-def _midnight_ms(day: date, zone: ZoneInfo) -> int:
+def next_month(first: date) -> date:
+    """Return the first day of the month after that of a first day."""
+    return (first + timedelta(days=31)).replace(day=1)
+
+
+def midnight_ms(day: date, zone: tzinfo) -> int:
     """Return the first instant of a date; where its midnight was skipped, that of the skip."""
     return round(datetime.combine(day, time(), zone).timestamp() * 1000)
+
+
+def zone_of(name: str) -> ZoneInfo:
+    """Return a time zone by its name in the IANA database. Blocks: it may be read from a file.
+
+    Raises:
+        ValueError: there is none of that name.
+
+    """
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("is no time zone; write one like Europe/Berlin or UTC") from None
 
 
 def minute_of(text: str) -> int:

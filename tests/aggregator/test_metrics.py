@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.aggregator.conftest import Centre
 from tests.aggregator.feeding import CPU_UJ, GPU_UJ, START_MS, Feeder
+from wattkeeper.aggregator.budget_metrics import BudgetFigures
 from wattkeeper.aggregator.cached import Cached
 from wattkeeper.aggregator.label_values import cut
 from wattkeeper.aggregator.metrics import Exporter
@@ -263,20 +265,42 @@ def test_a_new_value_is_waited_for_where_it_is_quick() -> None:
         assert outer.get() == 20
 
 
-def test_the_schedulers_answers_are_metrics() -> None:
-    """State, time and length of the last answer."""
-    polls = Polls(("slurm", "kubernetes"))
-    polls.answered("slurm", START_MS, 0.25)
-    polls.failed("slurm", "connection refused")
-    shown = Snapshot((), 0, (), {}, (), 0, 0, None, polls.now(), Counter(), Counter(), None)
+def shown(snapshot: Snapshot) -> str:
+    """Return the exposition of a snapshot."""
     exporter = Exporter(
-        Cached(lambda: shown, 0),
+        Cached(lambda: snapshot, 0),
         identity="none",
         max_values=1,
         group_kinds=(),
         scraped=lambda _: None,
     )
-    text = exporter.render()[0].decode()
+    return exporter.render()[0].decode()
+
+
+def test_what_never_was_is_due_since_the_beginning() -> None:
+    """So that the alerts on what is stale fire too where there was no success since a restart."""
+    polls = Polls(("slurm",))
+    polls.failed("slurm", "connection refused")
+    snapshot = replace(
+        Snapshot((), 0, (), {}, (), 0, 0, None, polls.now(), Counter(), Counter(), None),
+        since_ms=START_MS,
+    )
+    due = {"scheduler_answer": {("slurm",): START_MS / 1000}, "commit": {(): START_MS / 1000}}
+    for budgets, more in (
+        (BudgetFigures(), {"budget_evaluated": {}}),
+        (BudgetFigures(watched=True), {"budget_evaluated": {(): START_MS / 1000}}),
+    ):
+        text = shown(replace(snapshot, budgets=budgets))
+        for name, expected in (due | more).items():
+            assert samples(text, f"wattkeeper_{name}_timestamp_seconds") == expected
+
+
+def test_the_schedulers_answers_are_metrics() -> None:
+    """State, time and length of the last answer."""
+    polls = Polls(("slurm", "kubernetes"))
+    polls.answered("slurm", START_MS, 0.25)
+    polls.failed("slurm", "connection refused")
+    text = shown(Snapshot((), 0, (), {}, (), 0, 0, None, polls.now(), Counter(), Counter(), None))
     states = samples(text, "wattkeeper_scheduler_state")
     assert [key for key, value in states.items() if value] == [
         ("slurm", "failing"),

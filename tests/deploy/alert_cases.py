@@ -41,9 +41,9 @@ def stands(value: float) -> str:
     return f"{value}x{_END}"
 
 
-def stops() -> str:
-    """Return the values of a clock that goes with the time and then stands still."""
-    return f"0+60x{_TURN} {60 * _TURN}x{_END - _TURN}"
+def began() -> str:
+    """Return the values of a clock of what begins and never succeeds: it stands still at once."""
+    return begins(60 * _TURN)
 
 
 def goes(each: float = 60) -> str:
@@ -123,7 +123,8 @@ POWER = (
         _budget("near", "demand", "warn"),
         {"budget": "near", "kind": "demand"},
     ),
-    Case("WattkeeperBudgetsStale", {"wattkeeper_budget_evaluated_timestamp_seconds": stops()}),
+    # From the beginning: they were never evaluated.
+    Case("WattkeeperBudgetsStale", {"wattkeeper_budget_evaluated_timestamp_seconds": began()}),
     # A job of half a device swings too little; one that only starts is no swing.
     Case(
         "WattkeeperJobPowerSwing",
@@ -250,12 +251,12 @@ BOOKS = (
         {'wattkeeper_ledger_coverage_ratio{instance="a"}': turns(0.99, 0.98)},
         {"instance": "a"},
     ),
-    # Where another aggregator commits, one that has stopped is no matter.
+    # One has committed and ended, another one began and has not.
     Case(
         "WattkeeperCommitsStale",
         {
-            'wattkeeper_commit_timestamp_seconds{instance="a"}': stops(),
-            'wattkeeper_commit_timestamp_seconds{instance="b"}': stands(0),
+            'wattkeeper_commit_timestamp_seconds{instance="a"}': f"0+60x{_TURN} stale",
+            'wattkeeper_commit_timestamp_seconds{instance="b"}': began(),
         },
     ),
     Case(
@@ -264,7 +265,7 @@ BOOKS = (
     Case(
         "WattkeeperSchedulerSilent",
         {
-            'wattkeeper_scheduler_answer_timestamp_seconds{scheduler="slurm"}': stops(),
+            'wattkeeper_scheduler_answer_timestamp_seconds{scheduler="slurm"}': began(),
             'wattkeeper_scheduler_answer_timestamp_seconds{scheduler="kubernetes"}': goes(),
         },
         {"scheduler": "slurm"},

@@ -16,19 +16,33 @@ _Value = Callable[[Status], float | None]
 
 @dataclass(frozen=True, slots=True)
 class BudgetFigures:
-    """How budgets stood last, and what was told of them; None where nobody is told from here."""
+    """How budgets stood last, and what was told of them; None where nobody is told from here.
+
+    `watched`: there are some, whether or not they were evaluated yet.
+    """
 
     found: Sequence[Status] = ()
     alerts: Counts | None = None
+    watched: bool = False
 
 
 NO_BUDGETS = BudgetFigures()
 
 
-def budgets(figures: BudgetFigures) -> Iterator[Metric]:
-    """Yield the metrics of budgets and alerts; what is not known has no sample."""
+def budgets(figures: BudgetFigures, since_ms: int | None) -> Iterator[Metric]:
+    """Yield the metrics of budgets and alerts; what is not known has no sample.
+
+    `since_ms`: since when budgets should be evaluated here.
+    """
     if figures.found:
         yield from _budgets(figures.found)
+    evaluated_ms = max((one.at_ms for one in figures.found), default=since_ms)
+    if figures.watched and evaluated_ms is not None:
+        yield GaugeMetricFamily(
+            "wattkeeper_budget_evaluated_timestamp_seconds",
+            "When budgets were evaluated last; before that, when this aggregator began to lead.",
+            value=evaluated_ms / 1000,
+        )
     if figures.alerts is not None:
         yield from _alerts(figures.alerts)
 
@@ -79,11 +93,6 @@ def _budgets(found: Sequence[Status]) -> Iterator[Metric]:
             if seen is not None:
                 gauge.add_metric([one.name], seen)
         yield gauge
-    yield GaugeMetricFamily(
-        "wattkeeper_budget_evaluated_timestamp_seconds",
-        "When budgets were evaluated last.",
-        value=max(one.at_ms for one in found) / 1000,
-    )
 
 
 def _of_power(one: Status) -> float | None:

@@ -141,7 +141,7 @@ class Budgeting:
     def figures(self) -> BudgetFigures:
         """Return what is exported: how they stood last, if this aggregator leads."""
         found = list(self._found) if self._lease.token is not None else []
-        return BudgetFigures(found, self._alerting.counts)
+        return BudgetFigures(found, self._alerting.counts, bool(self.budgets))
 
     def findings(self) -> list[Finding]:
         """Return how it goes with evaluation and alerts."""

@@ -65,7 +65,7 @@ class Exporter(Collector):
             yield from self._nodes(snapshot)
             yield from _ledger(snapshot)
             yield from _schedulers(snapshot)
-            yield from budgets(snapshot.budgets)
+            yield from budgets(snapshot.budgets, snapshot.since_ms)
         yield from idle_gpus(snapshot, self._names)
         yield from _intake(snapshot)
         yield from history(snapshot.history)
@@ -107,7 +107,7 @@ def _schedulers(snapshot: Snapshot) -> Iterator[Metric]:
     )
     answered = GaugeMetricFamily(
         "wattkeeper_scheduler_answer_timestamp_seconds",
-        "When a scheduler was asked for its last answer.",
+        "When a scheduler was asked for its last answer; before one, since when it is asked.",
         labels=("scheduler",),
     )
     took = GaugeMetricFamily(
@@ -118,8 +118,9 @@ def _schedulers(snapshot: Snapshot) -> Iterator[Metric]:
     for poll in snapshot.polls:
         for name in POLL_STATES:
             state.add_metric([poll.scheduler, name], float(name == poll.state))
-        if poll.answered_ms is not None:
-            answered.add_metric([poll.scheduler], poll.answered_ms / 1000)
+        answered_ms = snapshot.since_ms if poll.answered_ms is None else poll.answered_ms
+        if answered_ms is not None:
+            answered.add_metric([poll.scheduler], answered_ms / 1000)
         if poll.answer_s is not None:
             took.add_metric([poll.scheduler], poll.answer_s)
     yield from (state, answered, took)
@@ -193,8 +194,11 @@ def _intake(snapshot: Snapshot) -> Iterator[Metric]:
         value=float(counts["commit_failures"]),
     )
     last = GaugeMetricFamily(
-        "wattkeeper_commit_timestamp_seconds", "When the last commit ended.", labels=()
+        "wattkeeper_commit_timestamp_seconds",
+        "When the last commit ended; before one, when this aggregator began.",
+        labels=(),
     )
-    if snapshot.committed_ms is not None:
-        last.add_metric([], snapshot.committed_ms / 1000)
+    committed_ms = snapshot.since_ms if snapshot.committed_ms is None else snapshot.committed_ms
+    if committed_ms is not None:
+        last.add_metric([], committed_ms / 1000)
     yield last

@@ -27,7 +27,8 @@ _HOUR_MS = 3_600_000
 class Snapshot:
     """Everything that `/metrics` shows, at one instant.
 
-    Where this aggregator does not lead, it says nothing of what one says for all.
+    Where this aggregator does not lead, it says nothing of what one says for all. `since_ms`: when
+    it began, or began to lead: what has not happened yet has been due since then.
     """
 
     jobs: Sequence[JobFigures]
@@ -46,6 +47,7 @@ class Snapshot:
     leads: bool = True
     history: HistoryFigures | None = None
     budgets: BudgetFigures = NO_BUDGETS
+    since_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -89,6 +91,7 @@ class Looker:
         self._recording = recording
         self._budgets = budgets
         self._now_ms = now_ms
+        self._since_ms = now_ms()
         self._balance = Cached(self._check, 60, pool=checker, patience_s=1)
         self._accounts = Cached(lambda: account_totals(ledger), 0)
 
@@ -105,6 +108,7 @@ class Looker:
         if term != self._term:
             # Another one may have exported since: its marks count.
             self._term = term
+            self._since_ms = self._now_ms()
             self._jobs.forget()
         try:
             return self._lead()
@@ -145,6 +149,7 @@ class Looker:
             committed_ms=self._counts.committed_ms,
             moved=self._counts.moved,
             leads=False,
+            since_ms=self._since_ms,
             history=None if recording is None else HistoryFigures.of(recording),
         )
 

@@ -172,6 +172,13 @@ HEAT_AND_WASTE = (
 )
 
 
+def _nodes(instance: str, live: int, silent: int) -> dict[str, str]:
+    return {
+        f'wattkeeper_nodes{{instance="{instance}",state="live"}}': stands(live),
+        f'wattkeeper_nodes{{instance="{instance}",state="silent"}}': stands(silent),
+    }
+
+
 def _source(node: str, source: str, state: str) -> str:
     labels = f'cluster="c",node="{node}",source="{source}",state="{state}"'
     return f"wattkeeper_source_state{{{labels}}}"
@@ -185,12 +192,13 @@ METERING = (
         | {'wattkeeper_node_unmetered{cluster="c",node="mute12",state="absent"}': begins(1)},
         _rack("mute1"),
     ),
-    # Nodes that are powered down are nobody's concern.
+    # Nodes that are powered down are nobody's concern. 7 of 140 is a twentieth: 51 are those of
+    # coverage, below.
     Case(
         "WattkeeperManyNodesSilent",
         {
-            'wattkeeper_nodes{state="live"}': stands(95),
-            'wattkeeper_nodes{state="silent"}': turns(3, 4),
+            'wattkeeper_nodes{state="live"}': stands(83),
+            'wattkeeper_nodes{state="silent"}': turns(4, 5),
             'wattkeeper_nodes{state="absent"}': stands(2),
             'wattkeeper_nodes{state="off"}': stands(500),
         },
@@ -212,6 +220,7 @@ METERING = (
             _source("ill11", "rapl", "denied"): turns(0, 1),
             _source("ill11", "rapl", "ok"): turns(1, 0),
             _source("ill21", "rapl", "absent"): stands(1),
+            _source("mute11", "rapl", "denied"): turns(0, 1),
         },
         _rack("ill1") | {"state": "denied"},
     ),
@@ -223,6 +232,9 @@ METERING = (
                 5, 0, each=60
             ),
             'wattkeeper_journal_oldest_pending_seconds{cluster="c",node="late21"}': stands(900),
+            'wattkeeper_journal_oldest_pending_seconds{cluster="c",node="mute12"}': turns(
+                5, 0, each=60
+            ),
         },
         _rack("late1"),
     ),
@@ -246,9 +258,15 @@ BOOKS = (
         },
         {"instance": "a"},
     ),
+    # A silent node of fifty explains two per cent.
     Case(
         "WattkeeperCoverageLow",
-        {'wattkeeper_ledger_coverage_ratio{instance="a"}': turns(0.99, 0.98)},
+        {
+            'wattkeeper_ledger_coverage_ratio{instance="a"}': turns(0.99, 0.98),
+            'wattkeeper_ledger_coverage_ratio{instance="b"}': stands(0.98),
+            **_nodes("a", 1, 0),
+            **_nodes("b", 49, 1),
+        },
         {"instance": "a"},
     ),
     # One has committed and ended, another one began and has not.

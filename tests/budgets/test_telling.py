@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from wattkeeper.budgets.alerts import Links
 from wattkeeper.budgets.telling import Receiver, Teller, TellError
 from wattkeeper.ledger import breaches
 from wattkeeper.ledger.breaches import Breach, Told
@@ -150,7 +151,9 @@ async def test_alertmanager_is_told_what_goes_on(
 ) -> None:
     """Again and again, with an end that comes by itself; and its real end."""
     breach = reach(ledger)
-    one = teller(ledger, pool, inbox, "alertmanager", page="http://here")
+    one = teller(
+        ledger, pool, inbox, "alertmanager", links=Links("http://here", "http://wiki/runbook")
+    )
     assert await one.tell()
     assert not await one.tell()
     one._repeat_s = 0
@@ -165,6 +168,8 @@ async def test_alertmanager_is_told_what_goes_on(
         ("2027-01-15T07:59:00.000Z", "2027-01-15T07:59:59.000Z"),
     ]  # fmt: skip
     assert inbox.bodies[0][0]["generatorURL"] == "http://here"
+    runbook = inbox.bodies[0][0]["annotations"]["runbook_url"]
+    assert runbook == "http://wiki/runbook#wattkeeperpowerbudgetexceeded"
     assert not await teller(ledger, pool, inbox, "alertmanager").tell()
 
 

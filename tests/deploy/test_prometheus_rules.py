@@ -108,7 +108,11 @@ def test_budgets_are_told_by_what_their_level_is_judged_by(tmp_path: Path) -> No
     for alert, texts in said.items():
         labels = ALERTS[alert]["labels"] | {"budget": "feed", "kind": "demand"}
         for at, (minute, summary) in enumerate(zip(("8m", "18m"), texts, strict=True)):
-            told = ALERTS[alert]["annotations"] | {"summary": summary}
+            told = ALERTS[alert]["annotations"] | {
+                "summary": summary,
+                "runbook_url": f"docs/runbook.md#{alert.lower()}",
+                "dashboard": "http://localhost:3000/d/wattkeeper-budgets",
+            }
             if alert == "WattkeeperBudgetNear":
                 told["description"] = near[at]
             expected = [{"exp_labels": labels, "exp_annotations": told}]
@@ -155,6 +159,12 @@ def test_another_engine_takes_the_rules() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def _link(label: str) -> str:
+    """Return the template of an address that a site sets once, in `links.yml`."""
+    first = f'{{{{ . | first | label "{label}" }}}}'
+    return f'{{{{ with query "wattkeeper:links:info" }}}}{first}{{{{ end }}}}'
+
+
 def test_every_alert_says_what_to_do() -> None:
     """Severity, part, summary, description, dashboard, and a section of the runbook."""
     sections = set(re.findall(r"^## (\w+)$", RUNBOOK.read_text(), re.MULTILINE))
@@ -163,7 +173,8 @@ def test_every_alert_says_what_to_do() -> None:
         assert rule["labels"]["severity"] in {"page", "ticket"}
         assert set(rule["labels"]) == {"severity", "part"}
         assert set(rule["annotations"]) == {"summary", "description", "runbook_url", "dashboard"}
-        assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{name.lower()}"
+        assert rule["annotations"]["runbook_url"] == f"{_link('runbook')}#{name.lower()}"
+        assert rule["annotations"]["dashboard"].startswith(f"{_link('grafana')}/d/wattkeeper-")
 
 
 def test_what_is_used_is_recorded() -> None:

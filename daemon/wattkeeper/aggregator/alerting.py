@@ -8,6 +8,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from wattkeeper.aggregator.budget_config import AlertsSection
 from wattkeeper.aggregator.troubles import Troubles
+from wattkeeper.budgets.alerts import Links
 from wattkeeper.budgets.telling import Counts, Receiver, Teller, TellError
 from wattkeeper.ledger.lease import Lease
 from wattkeeper.ledger.store import LeaseLostError, Ledger, LedgerError
@@ -42,7 +43,7 @@ class Alerting:
                 section.ca,
                 timeout_s=section.timeout.total_seconds(),
                 repeat_s=section.repeat.total_seconds(),
-                page=section.page or "",
+                links=Links(section.page or "", section.runbook),
             )
             self._teller = Teller(ledger, receiver, pool, now_ms)
 

@@ -237,6 +237,9 @@ class AlertsSection(Section):
     page: str | None = Field(
         None, description="address of this aggregator for people, linked in alerts"
     )
+    runbook: str = Field(
+        "docs/runbook.md", description="address of your copy of docs/runbook.md, linked in alerts"
+    )
 
     @field_validator("url", mode="before")
     @classmethod

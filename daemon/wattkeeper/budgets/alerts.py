@@ -43,7 +43,15 @@ class Alert:
     ends_ms: int | None
 
 
-def alert(breach: Breach) -> Alert:
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Where alerts lead: this aggregator's page, and the runbook, whose sections are anchors."""
+
+    page: str = ""
+    runbook: str = "docs/runbook.md"
+
+
+def alert(breach: Breach, runbook: str) -> Alert:
     """Return what is told of a breach."""
     told = json.loads(breach.detail or "{}")
     kind, level = Kind(told.get("kind", Kind.WATTS)), Level(breach.level)
@@ -71,12 +79,12 @@ def alert(breach: Breach) -> Alert:
     annotations = {
         "summary": summary,
         "description": " ".join(parts),
-        "runbook_url": f"docs/runbook.md#{name.lower()}",
+        "runbook_url": f"{runbook}#{name.lower()}",
     }
     return Alert(labels, annotations, breach.from_ms, breach.to_ms)
 
 
-def for_alertmanager(found: Sequence[Breach], until_ms: int, page: str) -> list[dict[str, Any]]:
+def for_alertmanager(found: Sequence[Breach], until_ms: int, links: Links) -> list[dict[str, Any]]:
     """Return the body of POST /api/v2/alerts.
 
     What goes on ends at `until_ms` unless it is told again: an aggregator that is gone for good
@@ -88,15 +96,15 @@ def for_alertmanager(found: Sequence[Breach], until_ms: int, page: str) -> list[
             "annotations": dict(one.annotations),
             "startsAt": _time(one.starts_ms),
             "endsAt": _time(until_ms if one.ends_ms is None else one.ends_ms),
-            **({"generatorURL": page} if page else {}),
+            **({"generatorURL": links.page} if links.page else {}),
         }
-        for one in map(alert, found)
+        for one in (alert(one, links.runbook) for one in found)
     ]
 
 
-def for_webhook(found: Sequence[Breach], page: str) -> dict[str, Any]:
+def for_webhook(found: Sequence[Breach], links: Links) -> dict[str, Any]:
     """Return the body of a webhook about one budget; it fires while any of its levels does."""
-    alerts = [alert(one) for one in found]
+    alerts = [alert(one, links.runbook) for one in found]
     fires = any(one.ends_ms is None for one in alerts)
     group = {"budget": alerts[0].labels["budget"]}
     return {
@@ -108,7 +116,7 @@ def for_webhook(found: Sequence[Breach], page: str) -> dict[str, Any]:
         "groupLabels": group,
         "commonLabels": _common([one.labels for one in alerts]),
         "commonAnnotations": _common([one.annotations for one in alerts]),
-        "externalURL": page,
+        "externalURL": links.page,
         "alerts": [
             {
                 "status": "firing" if one.ends_ms is None else "resolved",
@@ -116,7 +124,7 @@ def for_webhook(found: Sequence[Breach], page: str) -> dict[str, Any]:
                 "annotations": dict(one.annotations),
                 "startsAt": _time(one.starts_ms),
                 "endsAt": _NEVER if one.ends_ms is None else _time(one.ends_ms),
-                "generatorURL": page,
+                "generatorURL": links.page,
                 "fingerprint": _fingerprint(one.labels),
             }
             for one in alerts

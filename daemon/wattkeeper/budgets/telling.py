@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import aiohttp
 
-from wattkeeper.budgets.alerts import for_alertmanager, for_webhook
+from wattkeeper.budgets.alerts import Links, for_alertmanager, for_webhook
 from wattkeeper.ledger import breaches
 from wattkeeper.ledger.breaches import Breach, Told
 from wattkeeper.ledger.store import Ledger
@@ -46,7 +46,7 @@ class Receiver:
     ca: Path | None = None
     timeout_s: float = 10.0
     repeat_s: float = 60.0
-    page: str = ""
+    links: Links = field(default_factory=Links)
 
 
 @dataclass(slots=True)
@@ -137,7 +137,7 @@ class Teller:
         # In this order: left and reached again is one alert, whose last word counts.
         told = [*news.left, *news.reached]
         until_ms = self.now_ms() + round(_MISSED * self.receiver.repeat_s * 1000)
-        body = for_alertmanager(told, until_ms, self.receiver.page)
+        body = for_alertmanager(told, until_ms, self.receiver.links)
         # One of a cluster is enough: they tell each other, and what goes on comes again.
         results = await asyncio.gather(
             *(_post(session, f"{url}/api/v2/alerts", body) for url in self.receiver.urls),
@@ -161,7 +161,7 @@ class Teller:
                 continue
             about = list(group)
             try:
-                await _post(session, self.receiver.urls[0], for_webhook(about, self.receiver.page))
+                await _post(session, self.receiver.urls[0], for_webhook(about, self.receiver.links))
             except TellError as error:  # the others are told all the same
                 refused = refused or error
             else:

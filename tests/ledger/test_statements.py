@@ -1,6 +1,7 @@
 """Statements are kept as they were written, one after the other."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,8 @@ def test_a_row_says_what_its_body_says(ledger: Ledger, column: str) -> None:
     """Whatever column of it is changed by hand, it is seen."""
     one = make(ledger, None, "a")
     was = getattr(one, column)
-    changed = replace(one, **{column: was + 1 if isinstance(was, int) else was + "0"})
+    other: Any = was + 1 if isinstance(was, int) else was + "0"
+    changed = replace(one, **{column: other})
     assert (True, False) == (one.intact, changed.intact)
 
 

@@ -17,7 +17,7 @@ from wattkeeper.ledger.queries.accuracy import grade, grade_of
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.queries.grain import grain
 from wattkeeper.ledger.queries.job_detail import job_energy, job_hardware, job_span
-from wattkeeper.ledger.queries.report import Report, ReportRow, report
+from wattkeeper.ledger.queries.report import DIMENSIONS, Report, ReportRow, report
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.model.grid import DAY_MS, floor
@@ -66,8 +66,17 @@ def job_energies(found: Report) -> Counter[int]:
 
 @pytest.fixture(scope="module")
 def days() -> Iterator[Ledger]:
-    """Three days of books, to be read only."""
+    """Three days of books, to be read only; what schedulers say of some jobs is in them."""
     ledger = fill(Ledger.open("sqlite://"))
+    said = {"name": "sweep", "array": "7", "owner_kind": "Job", "owner_name": "tune"}
+    runs = [
+        WorkloadInfo(
+            "west", "simulated", raw_id, f"7_{raw_id}", user="ada", account="lab",
+            namespace=space, start_ms=T0, labels={"qos": "high", "team": team}, **said,
+        )
+        for raw_id, space, team in (("7", "a", "red"), ("8", "", "blue"))
+    ]  # fmt: skip
+    record_knowledge(ledger, "simulated", Knowledge(runs))
     yield ledger
     ledger.close()
 
@@ -105,9 +114,7 @@ def test_rows_that_are_put_together_add_up(
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    by=st.sampled_from(["account", "name", "node", "cluster", "label:x"]), lines=LINES, span=SPANS
-)
+@given(by=st.sampled_from([*DIMENSIONS, "label:team", "label:x"]), lines=LINES, span=SPANS)
 def test_rows_add_up_to_the_balance_however_time_is_cut(
     days: Ledger, by: str, lines: list[int], span: tuple[int, int]
 ) -> None:
@@ -131,6 +138,12 @@ def test_rows_add_up_to_the_balance_however_time_is_cut(
         for at_ms, uj in row.timed_uj.items():
             told[max(1, bisect_right(inside, at_ms))] += uj
     assert posted == told
+
+
+def test_labels_are_groups(days: Ledger) -> None:
+    """Those that the scheduler told; all other jobs are one group without a name."""
+    found = [row.key for row in report(days, "label:team").rows if row.kind == "group"]
+    assert ["", "blue", "red"] == sorted(found)
 
 
 @given(LINES, SPANS)

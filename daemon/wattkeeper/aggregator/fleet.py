@@ -1,6 +1,7 @@
 """The fleet as ledger and live glimpses show it together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from operator import itemgetter
 from typing import Literal
 
 from wattkeeper.aggregator import answers
@@ -15,6 +16,8 @@ from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.meter import Component
 from wattkeeper.values import milliseconds
 
+Key = tuple[str, str]
+"""Cluster and name of a node."""
 NodeState = Literal["live", "silent", "conflict", "absent", "off"]
 STATES: tuple[NodeState, ...] = ("live", "silent", "conflict", "absent", "off")
 UNMETERED: frozenset[NodeState] = frozenset({"silent", "conflict", "absent"})
@@ -44,20 +47,20 @@ class Fleet:
 
     def nodes(self) -> list[answers.Node]:
         """Return every node that ever delivered or a scheduler has, by cluster and name."""
-        live = self._live.view()
-        known = {(row.cluster, row.node): row for row in self.rows()}
-        keys = sorted({*known, *live})
-        return [self._node(key, known.get(key), live.get(key)) for key in keys]
+        both = self._both(self._live.view())
+        return [self._node(key, row, live) for key, row, live in sorted(both, key=itemgetter(0))]
 
     def fleet(self) -> answers.Fleet:
         """Return the fleet now, from what its nodes said last."""
         now_ms = self._now_ms()
+        view = self._live.view()
         states = dict.fromkeys(STATES, 0)
-        for node in self.nodes():
-            states[node.state] += 1
+        for _, row, live in self._both(view):
+            states[self._state(_seen_ms(row, live), row, live)] += 1
         watts: dict[str, float] = {}
         gpus = 0
-        for seen in self._heard(now_ms):
+        heard = self._heard(view)
+        for seen in heard:
             gpus += sum(1 for meter in seen.meters if meter.component == Component.GPU)
             for component, power in seen.watts_by_component.items():
                 watts[component] = watts.get(component, 0.0) + power
@@ -67,23 +70,31 @@ class Fleet:
             watts=sum(watts.values()),
             watts_by_component=watts,
             gpus=gpus,
-            allocated_idle_gpus=self.allocated_idle_gpus(),
+            allocated_idle_gpus=self._live.allocated_idle(heard),
         )
 
     def devices(self, query: DevicesQuery) -> Devices:
         """Return the devices of the nodes that are live."""
         now_ms = self._now_ms()
-        found = devices(self._ledger, self._heard(now_ms), query)
+        found = devices(self._ledger, self._heard(self._live.view()), query)
         return Devices(as_of=rfc3339(now_ms), devices=found)
 
-    def _heard(self, now_ms: int) -> list[LiveNode]:
+    def _heard(self, view: Mapping[Key, LiveNode]) -> list[LiveNode]:
         """Return the nodes that are not silent."""
-        seen = self._live.view().values()
-        return [node for node in seen if now_ms - node.seen_ms <= self._silent_after_ms]
+        since_ms = self._now_ms() - self._silent_after_ms
+        return [node for node in view.values() if node.seen_ms >= since_ms]
+
+    def _both(
+        self, view: Mapping[Key, LiveNode]
+    ) -> Iterator[tuple[Key, NodeRow | None, LiveNode | None]]:
+        """Yield every node as the ledger has it and as it was seen."""
+        known = {(row.cluster, row.node): row for row in self.rows()}
+        for key in {*known, *view}:
+            yield key, known.get(key), view.get(key)
 
     def allocated_idle_gpus(self) -> dict[str, int]:
         """Return by account the GPUs that are allocated now and do nothing."""
-        return self._live.allocated_idle(self._now_ms() - self._silent_after_ms)
+        return self._live.allocated_idle(self._heard(self._live.view()))
 
     def members(self, kind: str) -> dict[str, str]:
         """Return the group of one kind, such as a rack, of each node that is in one."""
@@ -98,11 +109,8 @@ class Fleet:
         with self._ledger.reading() as connection:
             return marks(connection)
 
-    def _node(
-        self, key: tuple[str, str], row: NodeRow | None, live: LiveNode | None
-    ) -> answers.Node:
-        booked_ms = (row.seen_ms if row else None) or 0
-        seen_ms = max(booked_ms, live.seen_ms if live else 0) or None
+    def _node(self, key: Key, row: NodeRow | None, live: LiveNode | None) -> answers.Node:
+        seen_ms = _seen_ms(row, live)
         state = self._state(seen_ms, row, live)
         snapshot = live.snapshot if live is not None else None
         watts = live.watts_by_component if live is not None and state == "live" else {}
@@ -138,3 +146,9 @@ class Fleet:
         if now_ms - seen_ms <= self._silent_after_ms:
             return "live"
         return "off" if row is not None and row.expected is False else "silent"
+
+
+def _seen_ms(row: NodeRow | None, live: LiveNode | None) -> int | None:
+    """Return when a node was last heard of, here or by any aggregator of the ledger."""
+    booked_ms = (row.seen_ms if row else None) or 0
+    return max(booked_ms, live.seen_ms if live else 0) or None

@@ -1,5 +1,6 @@
 """What the nodes said last: unbooked glimpses for live views. Kept in memory only."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wattkeeper.delivery.wire import Batch, Snapshot
@@ -121,13 +122,11 @@ class Live:
         self._learn([glimpse for _, glimpse in glimpses])
         return {key: self._show(key, glimpse) for key, glimpse in glimpses}
 
-    def allocated_idle(self, since_ms: int) -> dict[str, int]:
-        """Return by account the GPUs that are allocated and do nothing. Blocks.
+    def allocated_idle(self, heard: Sequence[LiveNode]) -> dict[str, int]:
+        """Return by account the GPUs of some nodes that are allocated and do nothing. Blocks.
 
-        Whose a GPU is says its node, or where that sees nobody, the scheduler. Nodes that were
-        last heard of before `since_ms` tell nothing of now.
+        Whose a GPU is says its node, or where that sees nobody, the scheduler.
         """
-        heard = [node for node in self.view().values() if node.seen_ms >= since_ms]
         idle = [(node, meter) for node in heard for meter in node.meters if meter.idle]
         holders = ((node.journal, one) for node, meter in idle for one in meter.workloads)
         accounts = holder_accounts(self._ledger, holders)

@@ -85,10 +85,12 @@ def lives(
     connection: sa.Connection,
     where: "Sequence[sa.ColumnElement[bool]]",
     since_ms: int | None = None,
+    newest: int | None = None,
 ) -> list[Life]:
     """Return the workloads that match and were alive at or after `since_ms`.
 
-    The scheduler's times win over those of holders.
+    With `newest` only so many of them, the newest first. The scheduler's times win over those of
+    holders.
     """
     workload, identity, holder = schema.workload.c, schema.identity.c, schema.holder.c
     query = (
@@ -110,6 +112,9 @@ def lives(
     if since_ms is not None:
         last = (workload.end_ms, sa.func.max(holder.seen_ms), workload.start_ms, 0)
         query = query.having(sa.func.coalesce(*last) >= since_ms)
+    if newest is not None:
+        start = sa.func.coalesce(workload.start_ms, sa.func.min(holder.birth_ms), 0)
+        query = query.order_by(start.desc(), workload.id.desc()).limit(newest)
     booked = _booked_ms(connection)
     return [_life(row, booked) for row in connection.execute(query)]
 

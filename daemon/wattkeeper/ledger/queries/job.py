@@ -123,7 +123,9 @@ def jobs(ledger: Ledger, which: JobFilter) -> list[Job]:
     `peak_watts`, `coverage` and `final` are answered for single jobs only and are None here.
     """
     with ledger.reading() as connection:
-        found = lives(connection, _where(which), which.since_ms)
+        # What a state is cannot be told by the database.
+        told = which.state is None and which.until_ms is None
+        found = lives(connection, _where(which), which.since_ms, which.limit if told else None)
         found = [life for life in found if _matches(life, which)]
         found.sort(key=lambda life: (life.start_ms or 0, life.id), reverse=True)
         return _listed(connection, found[: which.limit])

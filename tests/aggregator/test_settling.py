@@ -86,6 +86,6 @@ async def test_a_settlement_that_fails_is_tried_again(
     assert not await aggregator.settle()
     sa.event.remove(aggregator.ledger.engine, "commit", fail)
     assert await aggregator.settle()
-    assert caplog.text.count("disk is full") == 1
+    assert caplog.text.count("settlement: ledger: not written: disk is full") == 1
     assert "settlement: works again" in caplog.text
     await aggregator.stop()

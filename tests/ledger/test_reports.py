@@ -68,11 +68,11 @@ def job_energies(found: Report) -> Counter[int]:
 def days() -> Iterator[Ledger]:
     """Three days of books, to be read only; what schedulers say of some jobs is in them."""
     ledger = fill(Ledger.open("sqlite://"))
-    said = {"name": "sweep", "array": "7", "owner_kind": "Job", "owner_name": "tune"}
     runs = [
         WorkloadInfo(
             "west", "simulated", raw_id, f"7_{raw_id}", user="ada", account="lab",
-            namespace=space, start_ms=T0, labels={"qos": "high", "team": team}, **said,
+            name="sweep", array="7", namespace=space, owner_kind="Job", owner_name="tune",
+            start_ms=T0, labels={"qos": "high", "team": team},
         )
         for raw_id, space, team in (("7", "a", "red"), ("8", "", "blue"))
     ]  # fmt: skip

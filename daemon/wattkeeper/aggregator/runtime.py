@@ -392,14 +392,23 @@ class Aggregator:
             self._scraper,
             self._renderer,
         )
+        await self._serve(app)
+
+    async def _serve(self, app: web.Application) -> None:
+        """Answer at the address that is set.
+
+        Raises:
+            StartError: it cannot be used.
+
+        """
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
         await self._runner.setup()
-        host, port = host_port(settings.listen)
+        host, port = host_port(self.settings.listen)
         try:
             await web.TCPSite(self._runner, host, port).start()
         except OSError as error:
             raise StartError(
-                f"listen: {settings.listen} cannot be used ({os.strerror(error.errno or 0)}); "
+                f"listen: {self.settings.listen} cannot be used ({os.strerror(error.errno or 0)}); "
                 "is an aggregator running already? Choose another with --listen"
             ) from error
         self.port = self._runner.addresses[0][1]

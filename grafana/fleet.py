@@ -4,6 +4,7 @@ from grafana.layout import Board, Row
 from grafana.panels import Head, Query, Steps, bars, distribution, over_time
 from grafana.tables import Column, grid, listing
 from grafana.thresholds import LIMITS
+from grafana.unmetered import unmetered
 from grafana.variables import CLUSTER, DATASOURCE, GROUP, KIND, in_groups
 
 HEAT: Steps = (
@@ -48,27 +49,14 @@ _HELD = listing(
     by="GPUs now",
     empty="no GPU is held without use",
 )
-_UNMETERED = listing(
+_UNMETERED = unmetered(
     Head(
         "Nodes that are not metered",
         "Nodes that should be metered and are silent, absent (never seen) or in conflict (two "
         "agents for one node). What they draw is missing in every total here.",
         "short",
         width=8,
-    ),
-    (
-        (
-            "max by (cluster, node, state, group) (label_join("
-            f'{in_groups(f"wattkeeper_node_unmetered{{{_CLUSTER}}}")}, "group", "", "$kind"))'
-        ),
-    ),
-    (
-        Column("node", "Node", link=("wattkeeper-node", "node")),
-        Column("state", "State"),
-        Column("group", "Group"),
-    ),
-    by="Node",
-    empty="every node is metered",
+    )
 )
 _ACCOUNTS = listing(
     Head(

@@ -4,7 +4,8 @@ from grafana.layout import Board, Row
 from grafana.panels import Head, Query, number, over_time
 from grafana.tables import Column, listing
 from grafana.thresholds import LIMITS
-from grafana.variables import CLUSTER, DATASOURCE, GROUP, KIND, in_groups
+from grafana.unmetered import unmetered
+from grafana.variables import CLUSTER, DATASOURCE, GROUP, KIND
 
 _CLUSTER = 'cluster=~"$cluster"'
 _BALANCED = number(
@@ -38,21 +39,8 @@ _NODES = over_time(
     Query("max by (state) (wattkeeper_nodes)", "{{state}}"),
     stacked=True,
 )
-_UNMETERED = listing(
-    Head("Nodes that are not metered", "They should be, and nothing is heard of them.", "short"),
-    (
-        (
-            "max by (cluster, node, state, group) (label_join("
-            f'{in_groups(f"wattkeeper_node_unmetered{{{_CLUSTER}}}")}, "group", "", "$kind"))'
-        ),
-    ),
-    (
-        Column("node", "Node", link=("wattkeeper-node", "node")),
-        Column("state", "State"),
-        Column("group", "Group"),
-    ),
-    by="Node",
-    empty="every node is metered",
+_UNMETERED = unmetered(
+    Head("Nodes that are not metered", "They should be, and nothing is heard of them.", "short")
 )
 _SOURCES = listing(
     Head(

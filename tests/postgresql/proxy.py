@@ -3,7 +3,6 @@
 import socket
 import threading
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 _PIECE = 1 << 16
@@ -32,12 +31,7 @@ class Proxy:
         self._threads[0].start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         for one in (self._listener, *self._open):
             one.close()

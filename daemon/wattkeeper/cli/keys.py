@@ -7,7 +7,6 @@ import re
 import termios
 import tty
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 
 _NAMED = {
@@ -72,12 +71,7 @@ class Keys:
         asyncio.get_running_loop().add_reader(self._fd, self._read)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         asyncio.get_running_loop().remove_reader(self._fd)
         termios.tcsetattr(self._fd, termios.TCSADRAIN, self._before)
 

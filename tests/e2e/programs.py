@@ -93,8 +93,9 @@ class Site:
     The fake's library is found through `LD_LIBRARY_PATH`, so nothing of it is ours.
     """
 
-    def __init__(self, folder: Path, library: Path, state: Path) -> None:
+    def __init__(self, folder: Path, library: Path, state: Path, node: str = "n1") -> None:
         self.folder = folder
+        self.node = node
         self.agent_port, self.aggregator_port = free_port(), free_port()
         self.agent_url = f"http://127.0.0.1:{self.agent_port}"
         self.aggregator_url = f"http://127.0.0.1:{self.aggregator_port}"
@@ -114,7 +115,7 @@ class Site:
     def agent(self, *more: str, delivers: bool = True) -> Program:
         """Start the agent: samples of 100 ms, windows of 1 s."""
         args = [
-            "agent", "--node", "n1", "--listen", f"127.0.0.1:{self.agent_port}",
+            "agent", "--node", self.node, "--listen", f"127.0.0.1:{self.agent_port}",
             "--data-dir", str(self.agent_dir), "--path.sysfs", str(self.sysfs),
             "--path.cgroupfs", str(self.cgroupfs), "--sample-interval", "100ms", "--window", "1s",
         ]  # fmt: skip
@@ -163,7 +164,9 @@ class Site:
     def energy_uj(self, uuid: str) -> int | None:
         """Return the microjoules of a GPU that the agent exposes, None if it does not yet."""
         samples = self.samples() or {}
-        joules = samples.get(f'wattkeeper_gpu_energy_joules_total{{node="n1",uuid="{uuid}"}}')
+        joules = samples.get(
+            f'wattkeeper_gpu_energy_joules_total{{node="{self.node}",uuid="{uuid}"}}'
+        )
         return None if joules is None else round(joules * 1e6)
 
     def state(self, subject: str) -> str | None:
@@ -190,8 +193,8 @@ class Site:
 
         def journaled() -> bool:
             samples = self.samples() or {}
-            done = samples.get('wattkeeper_journal_pending_windows{node="n1"}', 0)
-            done += samples.get('wattkeeper_delivered_records_total{node="n1"}', 0)
+            done = samples.get(f'wattkeeper_journal_pending_windows{{node="{self.node}"}}', 0)
+            done += samples.get(f'wattkeeper_delivered_records_total{{node="{self.node}"}}', 0)
             return done >= 2 * len(uuids)
 
         until("first windows in the journal", journaled)
@@ -200,7 +203,9 @@ class Site:
         """Wait until the aggregator has taken so many more records of the agent."""
 
         def taken() -> float:
-            return (self.samples() or {}).get('wattkeeper_delivered_records_total{node="n1"}', 0)
+            return (self.samples() or {}).get(
+                f'wattkeeper_delivered_records_total{{node="{self.node}"}}', 0
+            )
 
         wanted = taken() + more
         until("more records are taken", lambda: taken() >= wanted)

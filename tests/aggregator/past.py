@@ -13,6 +13,9 @@ from aiohttp.test_utils import make_mocked_request
 
 from tests.aggregator.feeding import START_MS, Feeder
 from tests.telemetry.memory_store import MemoryStore
+from wattkeeper.aggregator.access.caller import Caller
+from wattkeeper.aggregator.access.gate import CALLER, Handler
+from wattkeeper.aggregator.access.roles import Role
 from wattkeeper.aggregator.api import Api
 from wattkeeper.aggregator.app import problems
 from wattkeeper.aggregator.config import AggregatorSettings
@@ -30,6 +33,12 @@ from wattkeeper.telemetry.base import Part, Place, Row, TelemetryStore
 
 GROUPS = {"rack": {"r12": ("node[001-002]",)}}
 BOB = {"job_id": "124", "user": "bob", "account": "chemistry", "partition": "cpu"}
+
+
+@web.middleware
+async def _asked_by_an_operator(request: web.Request, handler: Handler) -> web.StreamResponse:
+    request[CALLER] = Caller(Role.OPERATOR)
+    return await handler(request)
 
 
 class Past:
@@ -93,7 +102,7 @@ class Past:
         endpoint, found = self._route(path)
         url = f"{path}?{urlencode([*query, *more.items()])}"
         asked = endpoint.read(make_mocked_request("GET", url, match_info=found))
-        return json.loads(endpoint.respond(asked).model_dump_json())
+        return json.loads(endpoint.respond(asked, None).model_dump_json())
 
     def problem(self, path: str, **query: str) -> ProblemError:
         """Return what is wrong with a question."""
@@ -111,7 +120,7 @@ class Past:
 
     def app(self, pool: ThreadPoolExecutor, api: Api | None = None) -> web.Application:
         """Return an application that serves the questions."""
-        app = web.Application(middlewares=[problems])
+        app = web.Application(middlewares=[problems, _asked_by_an_operator])
         for endpoint in (api or self.api).endpoints():
             app.router.add_get(endpoint.path, endpoint.handler(pool))
         return app

@@ -177,7 +177,7 @@ async def test_closing_needs_the_token(centre: Centre) -> None:
     centre.clock[0] = TOMORROW
     for token in ("", "wrong"):
         status, problem = await post(centre, TODAY, token)
-        assert (401, True) == (status, "wants a token" in problem["detail"])
+        assert (401, True) == (status, "token" in problem["detail"])
     assert 201 == (await post(centre, TODAY, "s3cret"))[0]
     assert 200 == (await centre.get("/v1/statements"))[0]
 

@@ -217,7 +217,7 @@ def test_energy_of_a_trace_is_that_of_its_parts(
         rows.append(replace(row, uj=sum(part.uj for part in parts), parts=parts))
     store = type(remembered.rows)(rows)
     query = TraceQuery(cluster="west", id="123", step=step, by=by)
-    answer = trace(Asking(store), remembered.ledger, query, remembered.clock[0])
+    answer = trace(Asking(store), remembered.ledger, query, None, remembered.clock[0])
     mine_uj = sum(row.parts[0].uj for row in rows)
     assert answer.energy_joules == pytest.approx(mine_uj / 1e6)
     for part in answer.components:

@@ -7,8 +7,9 @@ from pydantic import Field
 
 from wattkeeper import __version__
 from wattkeeper.aggregator import answers, job_ids, times, views
+from wattkeeper.aggregator.access.roles import ANYONE, OPERATORS, PUBLIC, SCRAPERS, USERS
 from wattkeeper.aggregator.devices import Devices, DevicesQuery
-from wattkeeper.aggregator.endpoint import Endpoint, Query
+from wattkeeper.aggregator.endpoint import Endpoint, Query, alike
 from wattkeeper.aggregator.fleet import Fleet
 from wattkeeper.aggregator.job_worth import value_job
 from wattkeeper.aggregator.pricing import Pricing
@@ -20,6 +21,7 @@ from wattkeeper.factors.settings import FactorsSection
 from wattkeeper.ledger.queries.balance import balance
 from wattkeeper.ledger.queries.job import Job, JobFilter, job, jobs
 from wattkeeper.ledger.queries.named import named
+from wattkeeper.ledger.queries.scope import Scope
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model import grid
 from wattkeeper.model.state import Finding
@@ -98,31 +100,57 @@ class Api:
     def endpoints(self) -> tuple[Endpoint[Any], ...]:
         """Return every endpoint that answers with JSON."""
         return (
-            Endpoint("/v1/fleet", "The fleet now", Nothing, answers.Fleet, self._get_fleet),
-            Endpoint("/v1/nodes", "Every node", Nothing, answers.Nodes, self._get_nodes),
+            Endpoint(
+                "/v1/fleet", "The fleet now", Nothing, answers.Fleet, self._get_fleet, who=PUBLIC
+            ),
+            Endpoint(
+                "/v1/nodes",
+                "Every node",
+                Nothing,
+                answers.Nodes,
+                alike(self._get_nodes),
+                who=OPERATORS,
+            ),
             Endpoint(
                 "/v1/devices",
                 "Every device now, and who has it",
                 DevicesQuery,
                 Devices,
-                self._fleet.devices,
+                alike(self._fleet.devices),
+                who=OPERATORS,
             ),
-            Endpoint("/v1/jobs", "Jobs, newest first", JobsQuery, answers.Jobs, self._get_jobs),
-            Endpoint("/v1/jobs/{cluster}/{id}", "One job", JobQuery, answers.Job, self._get_job),
+            Endpoint(
+                "/v1/jobs",
+                "Jobs, newest first",
+                JobsQuery,
+                answers.Jobs,
+                self._get_jobs,
+                who=USERS,
+            ),
+            Endpoint(
+                "/v1/jobs/{cluster}/{id}",
+                "One job",
+                JobQuery,
+                answers.Job,
+                self._get_job,
+                who=USERS,
+            ),
             self._reporting.endpoint(),
             Endpoint(
                 "/v1/balance",
                 "Do the books balance?",
                 BalanceQuery,
                 answers.Balance,
-                self._balance,
+                alike(self._balance),
+                who=OPERATORS,
             ),
             Endpoint(
                 "/v1/prometheus/targets",
                 "Agents to scrape (http_sd)",
                 Nothing,
                 answers.Target,
-                self._get_targets,
+                alike(self._get_targets),
+                who=SCRAPERS,
                 many=True,
             ),
             Endpoint(
@@ -130,14 +158,16 @@ class Api:
                 "How the aggregator is, part by part",
                 Nothing,
                 answers.Findings,
-                self._get_findings,
+                alike(self._get_findings),
+                who=OPERATORS,
             ),
             Endpoint(
                 "/healthz",
                 "Ready to take deliveries",
                 Nothing,
                 answers.Health,
-                self._healthy,
+                alike(self._healthy),
+                who=ANYONE,
                 at_once=True,
             ),
             *self._history.endpoints(),
@@ -151,24 +181,24 @@ class Api:
     def _healthy(self, _: Nothing) -> answers.Health:
         return answers.Health(status="ok", version=__version__, holds_lease=self._leads())
 
-    def _get_fleet(self, _: Nothing) -> answers.Fleet:
-        return self._fleet.fleet()
+    def _get_fleet(self, _: Nothing, scope: Scope | None) -> answers.Fleet:
+        return self._fleet.fleet(scope)
 
     def _get_nodes(self, _: Nothing) -> answers.Nodes:
         return answers.Nodes(as_of=times.rfc3339(self._now_ms()), nodes=self._fleet.nodes())
 
-    def _get_job(self, query: JobQuery) -> answers.Job:
-        found = job(self._ledger, query.cluster, query.id, query.run)
+    def _get_job(self, query: JobQuery, scope: Scope | None) -> answers.Job:
+        found = job(self._ledger, query.cluster, query.id, query.run, scope)
         if found is None:
             which = f"{query.id[:80]} of cluster {query.cluster[:80]}"
             raise ProblemError(404, "unknown-job", f"no job {which} is in the books", "id")
         return views.job(found, value_job(self._ledger, self._pricing, found))
 
-    def _get_jobs(self, query: JobsQuery) -> answers.Jobs:
+    def _get_jobs(self, query: JobsQuery, scope: Scope | None) -> answers.Jobs:
         now_ms = self._now_ms()
         since_ms = grid.floor(times.parse(query.since, now_ms, "since"), self._ledger.slot_ms)
         if query.id is not None:
-            found = list(self._by_id(query))
+            found = list(self._by_id(query, scope))
             told = [views.job(one, value_job(self._ledger, self._pricing, one)) for one in found]
         elif query.run is not None:
             raise ProblemError(400, "bad-parameter", "whose run? Give an id too", "run")
@@ -183,6 +213,7 @@ class Api:
                     state=query.state,
                     since_ms=since_ms,
                     limit=query.limit + 1,
+                    scope=scope,
                 ),
             )
             told = [views.job(one) for one in found]
@@ -194,13 +225,13 @@ class Api:
             jobs=told[: query.limit],
         )
 
-    def _by_id(self, query: JobsQuery) -> Iterator[Job]:
+    def _by_id(self, query: JobsQuery, scope: Scope | None) -> Iterator[Job]:
         try:
             ids = job_ids.expand(query.id or "")
         except ValueError as error:
             raise ProblemError(400, "bad-parameter", str(error), "id") from error
-        for cluster, one in named(self._ledger, ids, query.cluster)[: query.limit + 1]:
-            found = job(self._ledger, cluster, one, query.run)
+        for cluster, one in named(self._ledger, ids, query.cluster, scope)[: query.limit + 1]:
+            found = job(self._ledger, cluster, one, query.run, scope)
             if found is not None and _fits(found, query):
                 yield found
 

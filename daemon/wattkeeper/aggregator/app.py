@@ -9,6 +9,8 @@ from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
 from wattkeeper.aggregator import closed, windows
+from wattkeeper.aggregator.access.gate import Gate
+from wattkeeper.aggregator.access.roles import AGENTS, CLOSERS, PUBLIC, SCRAPERS
 from wattkeeper.aggregator.endpoint import Endpoint
 from wattkeeper.aggregator.metrics import Exporter
 from wattkeeper.aggregator.openapi import document
@@ -47,20 +49,24 @@ def build(
     deliveries: windows.Deliveries,
     statements: closed.Closed,
     exporter: Exporter,
+    gate: Gate,
     pool: Executor,
     scraper: Executor,
     renderer: Executor,
 ) -> web.Application:
     """Return the application.
 
-    `pool` runs questions, `scraper` renders metrics, `renderer` the page.
+    `gate` decides who may ask; `pool` runs questions, `scraper` renders metrics, `renderer` the
+    page.
     """
-    app = web.Application(middlewares=[problems], client_max_size=MAX_BODY)
+    pages = Pages(endpoints, pool, renderer)
+    middlewares = [problems, deliveries.counted, pages.problems, gate.decide]
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     for endpoint in endpoints:
-        app.router.add_get(endpoint.path, endpoint.handler(pool))
-    app.router.add_post(windows.PATH, deliveries.handle)
-    app.router.add_post(closed.PATH, statements.handle)
-    Pages(endpoints, pool, renderer).add_to(app)
+        gate.add(app, "GET", endpoint.path, endpoint.handler(pool), endpoint.who)
+    gate.add(app, "POST", windows.PATH, deliveries.handle, AGENTS)
+    gate.add(app, "POST", closed.PATH, statements.handle, CLOSERS)
+    pages.add_to(app, gate)
 
     async def metrics(request: web.Request) -> web.Response:
         accept = request.headers.get("Accept", "")
@@ -82,8 +88,8 @@ def build(
     async def openapi(_: web.Request) -> web.Response:
         return web.json_response(described)
 
-    app.router.add_get("/metrics", metrics)
-    app.router.add_get("/openapi.json", openapi)
+    gate.add(app, "GET", "/metrics", metrics, SCRAPERS)
+    gate.add(app, "GET", "/openapi.json", openapi, PUBLIC)
     return app
 
 

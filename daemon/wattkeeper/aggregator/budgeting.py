@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import Field
 from sqlalchemy.exc import SQLAlchemyError
 
-from wattkeeper.aggregator import budget_answers
+from wattkeeper.aggregator import budget_answers, budget_scope
+from wattkeeper.aggregator.access.roles import USERS
 from wattkeeper.aggregator.alerting import Alerting
 from wattkeeper.aggregator.budget_config import AlertsSection
 from wattkeeper.aggregator.budget_metrics import BudgetFigures
@@ -26,6 +27,7 @@ from wattkeeper.budgets.readings import Reader, Reading
 from wattkeeper.budgets.status import Peak, Status
 from wattkeeper.ledger import breaches
 from wattkeeper.ledger.lease import Lease
+from wattkeeper.ledger.queries.scope import Scope
 from wattkeeper.ledger.store import LeaseLostError, Ledger, LedgerError
 from wattkeeper.model.state import Finding, State
 
@@ -165,11 +167,13 @@ class Budgeting:
                 BudgetsQuery,
                 budget_answers.Budgets,
                 self._answer,
+                who=USERS,
             ),
         )
 
-    def _answer(self, query: BudgetsQuery) -> budget_answers.Budgets:
-        found = budget_answers.in_order(self.stand())
+    def _answer(self, query: BudgetsQuery, scope: Scope | None) -> budget_answers.Budgets:
+        ordered = budget_answers.in_order(self.stand())
+        found = budget_scope.seen(ordered, self.budgets, scope)
         if query.name is not None:
             found = [one for one in found if one.name == query.name]
             if not found:
@@ -177,7 +181,8 @@ class Budgeting:
                 raise ProblemError(404, "unknown-budget", detail, "name")
         names = [one.name for one in found]
         past = breaches.history(self._ledger, names, query.history)
+        answers = [budget_answers.budget(one, past.get(one.name, [])) for one in found]
         return budget_answers.Budgets(
             as_of=rfc3339(self._now_ms()),
-            budgets=[budget_answers.budget(one, past.get(one.name, [])) for one in found],
+            budgets=budget_scope.told(answers, self.budgets, scope),
         )

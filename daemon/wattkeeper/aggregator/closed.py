@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor
 from datetime import datetime, tzinfo
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 from pydantic import Field, ValidationError
 
 from wattkeeper.aggregator import closing, periods, statement_answers
-from wattkeeper.aggregator.access import Access
-from wattkeeper.aggregator.endpoint import Endpoint, Query
+from wattkeeper.aggregator.access.roles import OPERATORS
+from wattkeeper.aggregator.endpoint import Endpoint, Query, alike
 from wattkeeper.aggregator.openapi import problem_response
 from wattkeeper.aggregator.pricing import Pricing
 from wattkeeper.aggregator.problem import ProblemError
@@ -28,7 +29,6 @@ from wattkeeper.ledger.store import Ledger
 from wattkeeper.model import grid
 
 PATH = "/v1/statements"
-_ADVICE = "show it with --token-file, or as Authorization: Bearer"
 _MOST_BYTES = 4096
 _ZONES_APART_MS = 26 * 3_600_000
 """Between the midnights of one date, at most: 12 hours behind UTC to 14 before it."""
@@ -52,34 +52,38 @@ class Closed:
         ledger: Ledger,
         pricing: Pricing,
         *,
-        access: Access,
         pool: Executor,
         now_ms: Callable[[], int],
     ) -> None:
         self._ledger = ledger
         self._pricing = pricing
-        self._access = access
         self._pool = pool
         self._now_ms = now_ms
 
     def endpoints(self) -> tuple[Endpoint[Any], ...]:
         """Return the endpoints that ask."""
         one, answers = f"{PATH}/{{id}}", statement_answers
+        endpoint = partial(Endpoint, who=OPERATORS)
         return (
-            Endpoint(PATH, "Statements of closed periods", Nothing, answers.Statements, self._all),
-            Endpoint(one, "One statement", StatementQuery, answers.Statement, self._show),
-            Endpoint(
+            endpoint(
+                PATH,
+                "Statements of closed periods",
+                Nothing,
+                answers.Statements,
+                alike(self._all),
+            ),
+            endpoint(one, "One statement", StatementQuery, answers.Statement, alike(self._show)),
+            endpoint(
                 f"{one}/check",
                 "Do the books still say what was stated?",
                 StatementQuery,
                 answers.Check,
-                self._check,
+                alike(self._check),
             ),
         )
 
     async def handle(self, request: web.Request) -> web.Response:
         """Close a period and answer with its statement."""
-        self._access.check(request, _ADVICE)
         asked = await _read(request)
         loop = asyncio.get_running_loop()
         made = await loop.run_in_executor(self._pool, self.close, asked)

@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from wattkeeper.aggregator.access.config import AccessSection
 from wattkeeper.aggregator.budget_config import AlertsSection, BudgetSection, check_budgets
 from wattkeeper.aggregator.group_config import GroupsField, check_groups
 from wattkeeper.factors.settings import FactorsSection
@@ -295,6 +296,7 @@ class AggregatorSettings(Settings):
     silent_after: Duration = Field(
         timedelta(minutes=2), description="silence after which a node is shown as silent"
     )
+    access: AccessSection = Field(AccessSection(), description="who may ask, and who may not")
     ledger: LedgerSection = Field(LedgerSection(), description="the books")
     telemetry: TelemetrySection = Field(TelemetrySection(), description="the history")
     retention: RetentionSection = Field(

@@ -3,13 +3,16 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, get_origin
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from wattkeeper.aggregator.access.gate import caller_of
+from wattkeeper.aggregator.access.roles import Audience
 from wattkeeper.aggregator.problem import ProblemError, too_slow
+from wattkeeper.ledger.queries.scope import Scope
 
 
 class Query(BaseModel):
@@ -26,11 +29,19 @@ class Query(BaseModel):
 
 Q = TypeVar("Q", bound=Query)
 T = TypeVar("T")
+Answered = BaseModel | Sequence[BaseModel] | bytes
+
+
+def alike(respond: Callable[[Q], Answered]) -> Callable[[Q, Scope | None], Answered]:
+    """Return what answers everybody alike who may ask."""
+    return lambda query, _: respond(query)
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint(Generic[Q]):
     """`GET path`. `respond` runs in a thread and may take its time.
+
+    `who` may ask. `respond` is told whose jobs the answer may be about, None for everybody's.
 
     Bytes are JSON that is answered as it stands, of the form of `answer`.
     `many`: it answers with a list of `answer`. `at_once`: it needs no thread, so that a probe is
@@ -42,7 +53,8 @@ class Endpoint(Generic[Q]):
     summary: str
     query: type[Q]
     answer: type[BaseModel]
-    respond: Callable[[Q], BaseModel | Sequence[BaseModel] | bytes]
+    respond: Callable[[Q, Scope | None], Answered]
+    who: Audience = field(kw_only=True)
     many: bool = False
     at_once: bool = False
     pool: Executor | None = None
@@ -91,8 +103,8 @@ class Endpoint(Generic[Q]):
     def handler(self, pool: Executor) -> Callable[[web.Request], Any]:
         """Return the aiohttp handler that answers in `pool`."""
 
-        def work(query: Q) -> bytes:
-            answer = self.respond(query)
+        def work(query: Q, scope: Scope | None) -> bytes:
+            answer = self.respond(query, scope)
             if isinstance(answer, bytes):
                 return answer
             if isinstance(answer, BaseModel):
@@ -100,23 +112,25 @@ class Endpoint(Generic[Q]):
             return b"[" + b",".join(item.model_dump_json().encode() for item in answer) + b"]"
 
         async def handle(request: web.Request) -> web.Response:
-            query = self.read(request)
+            query, scope = self.read(request), caller_of(request).scope
             if self.at_once:
-                body = work(query)
+                body = work(query, scope)
             else:
-                body = await self.in_time(self.pool or pool, work, query)
+                body = await self.in_time(pool, work, query, scope)
             return web.Response(body=body, content_type="application/json")
 
         return handle
 
-    async def in_time(self, pool: Executor, work: Callable[[Q], T], query: Q) -> T:
+    async def in_time(
+        self, pool: Executor, work: Callable[[Q, Scope | None], T], query: Q, scope: Scope | None
+    ) -> T:
         """Return what `work` finds in the endpoint's own threads, else in those of `pool`.
 
         Raises:
             ProblemError: it took too long.
 
         """
-        answer = asyncio.get_running_loop().run_in_executor(pool, work, query)
+        answer = asyncio.get_running_loop().run_in_executor(self.pool or pool, work, query, scope)
         try:
             async with asyncio.timeout(self.limit_s):
                 return await answer

@@ -12,6 +12,7 @@ from wattkeeper.aggregator.live import Live, LiveNode
 from wattkeeper.aggregator.times import rfc3339
 from wattkeeper.ledger.inventory import marks
 from wattkeeper.ledger.queries.nodes import NodeRow, nodes
+from wattkeeper.ledger.queries.scope import Scope
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.meter import Component
 from wattkeeper.values import milliseconds
@@ -50,8 +51,8 @@ class Fleet:
         both = self._both(self._live.view())
         return [self._node(key, row, live) for key, row, live in sorted(both, key=itemgetter(0))]
 
-    def fleet(self) -> answers.Fleet:
-        """Return the fleet now, from what its nodes said last."""
+    def fleet(self, scope: Scope | None) -> answers.Fleet:
+        """Return the fleet now, from what its nodes said last; accounts are told by the scope."""
         now_ms = self._now_ms()
         view = self._live.view()
         states = dict.fromkeys(STATES, 0)
@@ -70,7 +71,11 @@ class Fleet:
             watts=sum(watts.values()),
             watts_by_component=watts,
             gpus=gpus,
-            allocated_idle_gpus=self._live.allocated_idle(heard),
+            allocated_idle_gpus={
+                account: gpus
+                for account, gpus in self._live.allocated_idle(heard).items()
+                if scope is None or account in scope.accounts
+            },
         )
 
     def devices(self, query: DevicesQuery) -> Devices:

@@ -70,6 +70,13 @@ class ReportSeries(Answer):
     rows: list[SeriesRow]
 
 
+class Whose(Answer):
+    """The jobs that somebody may see: a user's own, and those of some accounts."""
+
+    user: str
+    accounts: list[str]
+
+
 class Report(Valued):
     """Energy by group; the rows add up to `energy_uj`, which is what the meters counted.
 
@@ -83,6 +90,7 @@ class Report(Valued):
     as_of: Instant
     timezone: str
     only: dict[str, str]
+    whose: Whose | None = Field(description="whose jobs it is about; null is everybody's")
     energy_uj: Microjoules
     energy_kwh: float
     workload_uj: Microjoules

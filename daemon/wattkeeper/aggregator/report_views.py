@@ -12,6 +12,7 @@ from wattkeeper.aggregator.worth_views import factors, valued
 from wattkeeper.factors.worth import Worth, worth
 from wattkeeper.ledger.queries.accuracy import grade_of
 from wattkeeper.ledger.queries.report import Report, ReportRow
+from wattkeeper.ledger.queries.scope import Scope
 from wattkeeper.model.microjoules import joules, kwh
 
 TOP = 12
@@ -24,6 +25,7 @@ class Asked:
 
     timezone: str
     only: Mapping[str, str]
+    scope: Scope | None
     step: str | None
     starts: Sequence[int]
     now_ms: int
@@ -44,6 +46,7 @@ def report(found: Report, priced: Priced, asked: Asked) -> answers.Report:
             "as_of": rfc3339(asked.now_ms),
             "timezone": asked.timezone,
             "only": asked.only,
+            "whose": _whose(asked.scope),
             **figures,
             **_derived(figures, seconds, whole, all_idle),
             "jobs": len({job.id for row in found.rows for job in row.by_job}),
@@ -57,6 +60,10 @@ def report(found: Report, priced: Priced, asked: Asked) -> answers.Report:
             "series": None if asked.step is None else _series(found, asked),
         }
     )
+
+
+def _whose(scope: Scope | None) -> dict[str, Any] | None:
+    return None if scope is None else {"user": scope.user, "accounts": sorted(scope.accounts)}
 
 
 def _sums(rows: Sequence[ReportRow]) -> dict[str, Any]:

@@ -7,12 +7,14 @@ from typing import Literal
 from pydantic import Field
 
 from wattkeeper.aggregator import periods, report_answers, report_views, times
+from wattkeeper.aggregator.access.roles import USERS
 from wattkeeper.aggregator.endpoint import Endpoint, Query
 from wattkeeper.aggregator.fleet import Fleet
 from wattkeeper.aggregator.groups import is_group, kind_of
 from wattkeeper.aggregator.pricing import Pricing
 from wattkeeper.aggregator.problem import ProblemError
 from wattkeeper.ledger.queries.report import DIMENSIONS, FILTERS, check_dimension, report
+from wattkeeper.ledger.queries.scope import Scope
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model import grid
 
@@ -76,12 +78,13 @@ class Reporting:
             ReportQuery,
             report_answers.Report,
             self.report,
+            who=USERS,
             pool=self._pool,
             limit_s=LIMIT_S,
         )
 
-    def report(self, query: ReportQuery) -> report_answers.Report:
-        """Return a report.
+    def report(self, query: ReportQuery, scope: Scope | None) -> report_answers.Report:
+        """Return a report, about the jobs of a scope only.
 
         Raises:
             ProblemError: a parameter that cannot be meant; names it.
@@ -118,10 +121,11 @@ class Reporting:
             until_ms,
             groups=groups,
             only=only,
+            scope=scope,
             lines=(*priced.lines, *starts),
             most=query.limit,
         )
-        asked = report_views.Asked(query.timezone, only, query.series, starts, now_ms)
+        asked = report_views.Asked(query.timezone, only, scope, query.series, starts, now_ms)
         return report_views.report(found, priced, asked)
 
     def _dimension(self, by: str) -> tuple[str, dict[str, str] | None]:

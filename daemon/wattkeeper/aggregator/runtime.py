@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from aiohttp import web
 
-from wattkeeper.aggregator.access import Access
+from wattkeeper.aggregator.access.callers import Callers
+from wattkeeper.aggregator.access.gate import Gate
+from wattkeeper.aggregator.access.known_tokens import KnownTokens
 from wattkeeper.aggregator.api import Api
 from wattkeeper.aggregator.app import build
 from wattkeeper.aggregator.budgeting import Budgeting
@@ -86,7 +88,6 @@ class Aggregator:
         self._schedulers = tuple(schedulers)
         self.polls = Polls(scheduler.name for scheduler in self._schedulers)
         self._now_ms = now_ms
-        self.access = Access(settings.token)
         self._counts = DeliveryCounts()
         self._targets = Targets(settings.data_dir / "targets.json")
         self._tasks: list[asyncio.Task[None]] = []
@@ -101,6 +102,10 @@ class Aggregator:
         self._runner: web.AppRunner | None = None
         self._exporter: Exporter | None = None
         self._troubles = Troubles()
+        self._tokens = KnownTokens(settings.access.tokens_file, self._troubles, now_ms)
+        self.callers = Callers(
+            settings.access, settings.listen, settings.token, self._tokens, now_ms
+        )
         self._leading: Leading | None = None
         self._budgets: list[Budget] = []
         self._budgeting: Budgeting | None = None
@@ -185,6 +190,7 @@ class Aggregator:
             await self.stop()
             raise
         self._tasks.append(asyncio.create_task(self._commit_forever(), name="commit"))
+        self._tasks += self._tokens.begin()
         if self._recording is not None:
             pause_s = self.settings.commit_interval.total_seconds()
             recording = self._recording.run(self._recorder, pause_s, self._now_ms)
@@ -211,6 +217,7 @@ class Aggregator:
         self._tasks += fetching.begin()
         self._tasks += self.budgeting.begin()
         _log.info("listening on %s, ledger %s", self.url, self.ledger)
+        _log.info("%s", self.callers)
 
     async def stop(self) -> None:
         """Take no more deliveries, commit what was taken, let go of everything."""
@@ -234,6 +241,7 @@ class Aggregator:
         others = (self._assessor, self._unpacker, self._reader, self._writer, self._recorder)
         for pool in (*pools, *others):
             pool.shutdown()
+        self.callers.close()
         if self._recording is not None:
             self._recording.store.close()
             self._recording = None
@@ -269,6 +277,7 @@ class Aggregator:
             for what in ("commit", "settlement", "lease")
             if (why := self._troubles.why(what))
         ] or [Finding("ledger", State.OK, "takes what is delivered")]
+        found += self._tokens.findings()
         found += self.polls.findings()
         if self._pricing is not None:
             found += self._pricing.findings()
@@ -336,6 +345,7 @@ class Aggregator:
         # Here, since time zones are files.
         self._budgets = [section.budget(name) for name, section in settings.budgets.items()]
         self._targets.load()
+        self._tokens.look()
 
     async def _listen(self) -> None:
         settings, ledger = self.settings, self.ledger
@@ -361,7 +371,6 @@ class Aggregator:
             live,
             self._targets,
             self._counts,
-            access=self.access,
             pool=self._unpacker,
             reader=self._reader,
             now_ms=self._now_ms,
@@ -376,9 +385,7 @@ class Aggregator:
             pricing=self.pricing,
             leads=lambda: self.lease.token is not None,
         )
-        statements = Closed(
-            ledger, self.pricing, access=self.access, pool=self._pool, now_ms=self._now_ms
-        )
+        statements = Closed(ledger, self.pricing, pool=self._pool, now_ms=self._now_ms)
         app = build(
             (
                 *self._api.endpoints(),
@@ -388,6 +395,7 @@ class Aggregator:
             deliveries,
             statements,
             self._exporter,
+            Gate(self.callers),
             self._pool,
             self._scraper,
             self._renderer,

@@ -7,6 +7,7 @@ from typing import Any
 
 from wattkeeper.aggregator import telemetry_answers as answers
 from wattkeeper.aggregator import times
+from wattkeeper.aggregator.access.roles import USERS
 from wattkeeper.aggregator.endpoint import Endpoint
 from wattkeeper.aggregator.fleet import Fleet
 from wattkeeper.aggregator.problem import ProblemError
@@ -17,6 +18,7 @@ from wattkeeper.aggregator.telemetry_query import TelemetryQuery, dimensions, us
 from wattkeeper.aggregator.telemetry_steps import length
 from wattkeeper.aggregator.telemetry_trace import TraceQuery, trace
 from wattkeeper.ledger.queries.holders import HolderKey, names_of
+from wattkeeper.ledger.queries.scope import Scope
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.grid import DAY_MS
 from wattkeeper.telemetry.base import Question, TelemetryStore
@@ -45,7 +47,7 @@ class History:
 
     def endpoints(self) -> tuple[Endpoint[Any], ...]:
         """Return the endpoints that answer from the store."""
-        endpoint = partial(Endpoint, pool=self._pool, limit_s=LIMIT_S)
+        endpoint = partial(Endpoint, who=USERS, pool=self._pool, limit_s=LIMIT_S)
         return (
             endpoint(
                 "/v1/telemetry",
@@ -76,16 +78,16 @@ class History:
             raise ProblemError(404, "no-telemetry", detail)
         return Asking(self._store)
 
-    def _get_trace(self, query: TraceQuery) -> answers.Trace:
-        return trace(self._asking(), self._ledger, query, self._now_ms())
+    def _get_trace(self, query: TraceQuery, scope: Scope | None) -> answers.Trace:
+        return trace(self._asking(), self._ledger, query, scope, self._now_ms())
 
-    def _get_telemetry(self, query: TelemetryQuery) -> answers.Telemetry:
+    def _get_telemetry(self, query: TelemetryQuery, scope: Scope | None) -> answers.Telemetry:
         asking = self._asking()
         by = dimensions(query.by, self._fleet.group_kinds)
         since_ms, until_ms = times.period(
             query.since, query.until, now_ms=self._now_ms(), slot_ms=1, usual_ms=DAY_MS
         )
-        filters = Filters(query, self._fleet)
+        filters = Filters(query, self._fleet, scope)
         question = Question(
             metric=query.metric,
             since_ms=since_ms,

@@ -10,6 +10,7 @@ from wattkeeper.aggregator.problem import ProblemError
 from wattkeeper.aggregator.telemetry_query import PAYERS, STORED, TelemetryQuery
 from wattkeeper.ledger.queries.holders import HolderKey, holders_of
 from wattkeeper.ledger.queries.named import named
+from wattkeeper.ledger.queries.scope import Scope
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.meter import Component
 from wattkeeper.schedulers.hostlist import expand
@@ -25,10 +26,11 @@ _TELLING = ("component", "meter", "device", "payer")
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a query wants of all that there is."""
+    """What a query wants of all that there is, in a scope: of its jobs alone."""
 
     query: TelemetryQuery
     fleet: Fleet
+    scope: Scope | None
 
     def narrow(self, question: Question, ledger: Ledger) -> Question:
         """Return the question about nothing else than what is wanted.
@@ -86,12 +88,12 @@ class Filters:
         jobs = None
         if query.job:
             try:
-                jobs = set(named(ledger, job_ids.expand(",".join(query.job))))
+                jobs = set(named(ledger, job_ids.expand(",".join(query.job)), scope=self.scope))
             except ValueError as error:
                 raise ProblemError(400, "bad-parameter", str(error), "job") from error
-        elif not wanted:
+        elif not wanted and self.scope is None:
             return None
-        found = holders_of(ledger, wanted, jobs, since_ms, until_ms)
+        found = holders_of(ledger, wanted, jobs, since_ms, until_ms, self.scope)
         if len(found) > MOST_HOLDERS:
             field = next(iter(wanted), "job")
             detail = (

@@ -16,6 +16,7 @@ from wattkeeper.aggregator.telemetry_query import By, Values
 from wattkeeper.aggregator.telemetry_steps import length
 from wattkeeper.ledger.queries.holders import Held, held_by
 from wattkeeper.ledger.queries.job import Job, job
+from wattkeeper.ledger.queries.scope import Scope
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model.window import Split
 from wattkeeper.telemetry.base import Answer, Metric, Question
@@ -50,15 +51,17 @@ class _Life:
     whole: bool
 
 
-def trace(asking: Asking, ledger: Ledger, query: TraceQuery, now_ms: int) -> answers.Trace:
-    """Return the trace of a job.
+def trace(
+    asking: Asking, ledger: Ledger, query: TraceQuery, scope: Scope | None, now_ms: int
+) -> answers.Trace:
+    """Return the trace of a job; one beyond the scope is not there.
 
     Raises:
         ProblemError: no such job, or time; the store does not answer.
 
     """
     by = _by(query.by)
-    life = _life(ledger, query, now_ms)
+    life = _life(ledger, query, scope, now_ms)
     question = Question(
         metric=Metric.POWER,
         since_ms=life.since_ms,
@@ -85,8 +88,8 @@ def _by(names: Sequence[str]) -> By:
     return By(tuple(dict.fromkeys(("component", *names))))
 
 
-def _life(ledger: Ledger, query: TraceQuery, now_ms: int) -> _Life:
-    found = job(ledger, query.cluster, query.id, query.run)
+def _life(ledger: Ledger, query: TraceQuery, scope: Scope | None, now_ms: int) -> _Life:
+    found = job(ledger, query.cluster, query.id, query.run, scope)
     which = f"job {query.id[:80]} of cluster {query.cluster[:80]}"
     if found is None:
         raise ProblemError(404, "unknown-job", f"no {which} is in the books", "id")

@@ -8,7 +8,8 @@ from concurrent.futures import Executor
 import msgspec
 from aiohttp import web
 
-from wattkeeper.aggregator.access import Access
+from wattkeeper.aggregator.access.caller import Caller
+from wattkeeper.aggregator.access.gate import Handler, caller_of
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.openapi import problem_response
 from wattkeeper.aggregator.problem import ProblemError
@@ -23,7 +24,6 @@ from wattkeeper.ledger.store import LedgerError
 PATH = "/v1/windows"
 _LARGE = 128 << 10
 """Bytes from which on a delivery is unpacked in a thread: a backlog, not the usual window."""
-_ADVICE = "set aggregator.token of the agent to its `token`"
 _STATUS = {"fork": 409, "two-live-journals": 409, "two-live-meters": 409, "invalid": 400}
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,6 @@ class Deliveries:
         targets: Targets,
         counts: DeliveryCounts,
         *,
-        access: Access,
         pool: Executor,
         reader: Executor,
         now_ms: Callable[[], int],
@@ -50,25 +49,31 @@ class Deliveries:
         self._live = live
         self._targets = targets
         self._counts = counts
-        self._access = access
         self._pool = pool
         self._reader = reader
         self._now_ms = now_ms
         self._quarrels: set[tuple[str, str]] = set()
 
-    async def handle(self, request: web.Request) -> web.Response:
-        """Take one delivery and answer with an `Ack`."""
+    @web.middleware
+    async def counted(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Count the deliveries that are refused, whoever refuses them."""
+        if request.path != PATH:
+            return await handler(request)
         try:
-            self._access.check(request, _ADVICE)
-            batch = await self._unpack(request)
-            await self._look(batch)
-            ack = self._accept(batch)
+            return await handler(request)
         except ProblemError as problem:
             self._counts.refused[problem.kind] += 1
             raise
         except web.HTTPRequestEntityTooLarge:
             self._counts.refused["too-large"] += 1
             raise
+
+    async def handle(self, request: web.Request) -> web.Response:
+        """Take one delivery and answer with an `Ack`."""
+        batch = await self._unpack(request)
+        _check_node(batch, caller_of(request))
+        await self._look(batch)
+        ack = self._accept(batch)
         return web.Response(body=msgspec.json.encode(ack), content_type="application/json")
 
     async def _unpack(self, request: web.Request) -> wire.Batch:
@@ -122,6 +127,17 @@ class Deliveries:
         if batch.snapshot is not None:
             self._targets.advertised(batch.cluster, batch.node, batch.snapshot.advertise)
         return ack
+
+
+def _check_node(batch: wire.Batch, caller: Caller) -> None:
+    """An agent speaks for its own nodes only, whatever token it has got hold of."""
+    if caller.delivers is None or caller.delivers.has(batch.cluster, batch.node):
+        return
+    detail = (
+        f"the token {caller.name!r} does not deliver for node {batch.node[:80]!r} of cluster "
+        f"{batch.cluster[:80]!r}; make one that does with `wattkeeper token agent`"
+    )
+    raise ProblemError(403, "wrong-node", detail, "node")
 
 
 def openapi() -> dict[str, object]:

@@ -46,7 +46,8 @@ class Aggregator:
         from wattkeeper.aggregator.schedulers import schedulers
 
         settings = self.settings
-        if settings.token is None and host_port(settings.listen)[0] not in _LOOPBACK:
+        centre = Centre(settings, schedulers(settings))
+        if centre.callers.open and host_port(settings.listen)[0] not in _LOOPBACK:
             logging.getLogger(__name__).warning(
                 "listening on %s without a token: anyone who reaches it can deliver",
                 settings.listen,
@@ -54,11 +55,10 @@ class Aggregator:
         # Millions of sums without a cycle among them: looking through all of them, as the
         # collector does by default, stops the intake of a large fleet for seconds.
         gc.set_threshold(100_000, 50, 100)
-        centre = Centre(settings, schedulers(settings))
         read = partial(load, AggregatorSettings, program="aggregator", cli_args=self.args)
 
         def want(new: AggregatorSettings) -> None:
-            centre.access.token = new.token
+            centre.callers.shared = new.token
 
         takers = {
             "token": want,

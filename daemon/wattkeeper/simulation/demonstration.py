@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from wattkeeper.agent.transport import HttpTransport
+from wattkeeper.aggregator.access.config import AccessSection
 from wattkeeper.aggregator.budget_config import BudgetSection
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.runtime import Aggregator
@@ -92,6 +93,7 @@ class Demonstration:
         )
         settings = AggregatorSettings(
             listen=self.listen,
+            access=AccessSection(anonymous="operator"),  # nothing in it is anybody's
             data_dir=self.folder / "aggregator",
             commit_interval=timedelta(seconds=1),
             groups={"rack": self._racks()},

@@ -63,13 +63,21 @@ async def see_fleet(asker: Asker, query: FleetQuery) -> View:
     """Ask for the fleet, its nodes and devices, a day of its power, and who used most."""
     fleet, nodes, devices, power, report, budgets = await asyncio.gather(
         asker.ask("/v1/fleet", NOW_S),
-        asker.ask("/v1/nodes", NOW_S),
+        _nodes(asker),
         _devices(asker),
         asker.part("/v1/telemetry", HISTORY_S, **_POWER),
         asker.part("/v1/report", HISTORY_S, by="account", since="-24h"),
         asker.part("/v1/budgets", NOW_S),
     )
     return View("fleet.html", partial(_fleet, query, fleet, nodes, devices, power, report, budgets))
+
+
+async def _nodes(asker: Asker) -> Sequence[Any] | None:
+    """Ask for every node; None where that is not for everybody."""
+    if not asker.may("/v1/nodes"):
+        return None
+    nodes: Sequence[Any] = (await asker.ask("/v1/nodes", NOW_S)).nodes
+    return nodes
 
 
 async def _devices(asker: Asker) -> Part:
@@ -83,17 +91,17 @@ async def _devices(asker: Asker) -> Part:
 def _fleet(
     query: FleetQuery,
     fleet: Any,
-    nodes: Any,
+    nodes: Sequence[Any] | None,
     devices: Part,
     power: Part,
     report: Part,
     budgets: Part,
 ) -> Mapping[str, Any]:
-    kinds = sorted({kind for node in nodes.nodes for kind in node.groups})
+    kinds = sorted({kind for node in nodes or () for kind in node.groups})
     kind = query.group or ("rack" if "rack" in kinds else kinds[0] if kinds else None)
     listed = None if devices.answer is None else devices.answer.devices
     runs = drawing(listed or ())
-    live = [node for node in nodes.nodes if node.gpus is not None]
+    live = [node for node in nodes or () if node.gpus is not None]
     return {
         "here": "/",
         "given": query.model_dump(),
@@ -102,7 +110,7 @@ def _fleet(
         "kind": kind,
         "uses": None if listed is None else Counter(device.use for device in listed),
         "hottest": max(live, key=lambda node: node.gpus.hottest_celsius or 0, default=None),
-        "map": heat_map(nodes.nodes, listed, query.show, kind),
+        "map": None if nodes is None else heat_map(nodes, listed, query.show, kind),
         "power": _day_of_power(power, {}),
         "power_problem": power.problem,
         "drawing": sorted(runs, key=lambda one: -one.watts)[:_LISTED],

@@ -13,10 +13,12 @@ from aiohttp import web
 from jinja2 import Environment
 from pydantic import Field
 
+from wattkeeper.aggregator.access.gate import Gate, Handler, caller_of
+from wattkeeper.aggregator.access.roles import ANYONE, OPERATORS, PUBLIC, USERS, Role
 from wattkeeper.aggregator.api import Nothing
-from wattkeeper.aggregator.endpoint import Endpoint, Query
+from wattkeeper.aggregator.endpoint import Endpoint, Query, alike
 from wattkeeper.aggregator.openapi import page_item
-from wattkeeper.aggregator.page.asking import Asker
+from wattkeeper.aggregator.page.asking import Answers, Asker
 from wattkeeper.aggregator.page.assets import Asset, read_all
 from wattkeeper.aggregator.page.budgets_page import BudgetsQuery, see_budgets
 from wattkeeper.aggregator.page.fleet_page import FleetQuery, NodeQuery, see_fleet, see_node
@@ -46,15 +48,17 @@ _ZIPPED_FROM = 1_000
 """Bytes from which on a page is compressed."""
 
 PAGES: tuple[Page[Any], ...] = (
-    Page("/", "The fleet at a glance", FleetQuery, see_fleet),
-    Page("/nodes/{cluster}/{node}", "One node", NodeQuery, see_node),
-    Page("/jobs", "Jobs, sorted and searched", JobsPageQuery, see_jobs),
-    Page("/jobs/{cluster}/{id}", "One job with its trace", JobPageQuery, see_job),
-    Page("/report", "Energy by group", ReportQuery, see_report),
-    Page("/report.html", "The same as one file", ReportQuery, see_file),
-    Page("/budgets", "How the budgets stand", BudgetsQuery, see_budgets),
-    Page("/health", "How the metering is", HealthQuery, see_health),
+    Page("/", "The fleet at a glance", PUBLIC, FleetQuery, see_fleet),
+    Page("/nodes/{cluster}/{node}", "One node", OPERATORS, NodeQuery, see_node),
+    Page("/jobs", "Jobs, sorted and searched", USERS, JobsPageQuery, see_jobs),
+    Page("/jobs/{cluster}/{id}", "One job with its trace", USERS, JobPageQuery, see_job),
+    Page("/report", "Energy by group", USERS, ReportQuery, see_report),
+    Page("/report.html", "The same as one file", USERS, ReportQuery, see_file),
+    Page("/budgets", "How the budgets stand", USERS, BudgetsQuery, see_budgets),
+    Page("/health", "How the metering is", OPERATORS, HealthQuery, see_health),
 )
+
+_PATHS = {page.path for page in PAGES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +81,27 @@ class Pages:
     def __init__(
         self, endpoints: Iterable[Endpoint[Any]], pool: Executor, renderer: Executor
     ) -> None:
-        self._asker = Asker(endpoints, pool)
+        self._answers = Answers(endpoints, pool)
         self._renderer = renderer
 
-    def add_to(self, app: web.Application) -> None:
+    def add_to(self, app: web.Application, gate: Gate) -> None:
         """Serve the page."""
         for page in PAGES:
-            app.router.add_get(page.path, self._handler(page))
-        app.router.add_get(STATIC, self._static)
+            gate.add(app, "GET", page.path, self._handler(page), page.who)
+        gate.add(app, "GET", STATIC, self._static, ANYONE)
         app.on_cleanup.append(self._close)
+
+    @web.middleware
+    async def problems(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Tell what is wrong with a page as people read it."""
+        try:
+            return await handler(request)
+        except ProblemError as problem:
+            resource = request.match_info.route.resource
+            of_page = resource is not None and resource.canonical in _PATHS
+            if not of_page or CONTENT_TYPE in request.headers.get("Accept", ""):
+                raise
+            return await self._answer(request, _told(problem), problem.status)
 
     @staticmethod
     def documented() -> dict[str, dict[str, Any]]:
@@ -94,39 +110,38 @@ class Pages:
         return described | {STATIC: page_item(STATIC, "A file of the page", _File)}
 
     async def _close(self, _: web.Application) -> None:
-        await self._asker.close()
+        await self._answers.close()
 
     def _handler(self, page: Page[Any]) -> Callable[[web.Request], Awaitable[web.Response]]:
-        read = Endpoint(page.path, page.summary, page.query, Nothing, lambda _: Nothing()).read
+        said = alike(lambda _: Nothing())
+        read = Endpoint(page.path, page.summary, page.query, Nothing, said, who=page.who).read
 
         async def handle(request: web.Request) -> web.Response:
-            status = 200
-            try:
-                view = await page.see(self._asker, read(request))
-            except ProblemError as problem:
-                if CONTENT_TYPE in request.headers.get("Accept", ""):
-                    raise
-                view, status = _told(problem), problem.status
-            zips = "gzip" in request.headers.get("Accept-Encoding", "")
-            loop = asyncio.get_running_loop()
-            made = await loop.run_in_executor(self._renderer, _render, view, zips)
-            headers = {
-                **_HEADERS,
-                "Content-Security-Policy": made.policy,
-                "Cache-Control": "no-cache",
-                "ETag": made.etag,
-                "Vary": "Accept-Encoding",
-            }
-            if status == 200 and request.headers.get("If-None-Match") == made.etag:
-                return web.Response(status=304, headers=headers)
-            if made.zipped:
-                headers["Content-Encoding"] = "gzip"
-            return web.Response(
-                body=made.body, status=status, headers=headers,
-                content_type="text/html", charset="utf-8",
-            )  # fmt: skip
+            asker = Asker(self._answers, caller_of(request))
+            return await self._answer(request, await page.see(asker, read(request)), 200)
 
         return handle
+
+    async def _answer(self, request: web.Request, view: View, status: int) -> web.Response:
+        zips = "gzip" in request.headers.get("Accept-Encoding", "")
+        role = caller_of(request).role
+        loop = asyncio.get_running_loop()
+        made = await loop.run_in_executor(self._renderer, _render, view, role, zips)
+        headers = {
+            **_HEADERS,
+            "Content-Security-Policy": made.policy,
+            "Cache-Control": "private, no-cache",
+            "ETag": made.etag,
+            "Vary": "Accept-Encoding",
+        }
+        if status == 200 and request.headers.get("If-None-Match") == made.etag:
+            return web.Response(status=304, headers=headers)
+        if made.zipped:
+            headers["Content-Encoding"] = "gzip"
+        return web.Response(
+            body=made.body, status=status, headers=headers,
+            content_type="text/html", charset="utf-8",
+        )  # fmt: skip
 
     async def _static(self, request: web.Request) -> web.Response:
         loop = asyncio.get_running_loop()
@@ -179,10 +194,11 @@ def _file_policy() -> str:
     return _FILE_POLICY.format(scripts=by_kind[".js"], styles=by_kind[".css"])
 
 
-def _render(view: View, zips: bool) -> _Rendered:
-    """Return a page as it is sent. Blocks."""
+def _render(view: View, role: Role, zips: bool) -> _Rendered:
+    """Return a page as it is sent to somebody who is led to no page that is closed. Blocks."""
     templates = _templates()
-    text = templates.get_template(view.template).render(view.values())
+    may = {page.path for page in PAGES if role in page.who}
+    text = templates.get_template(view.template).render({**view.values(), "may": may})
     body = text.encode("utf-8", "replace")
     etag = f'W/"{hashlib.sha256(body).hexdigest()[:20]}"'
     policy = _file_policy() if view.template == "report_file.html" else POLICY

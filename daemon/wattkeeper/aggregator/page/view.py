@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from wattkeeper.aggregator.access.roles import Audience
 from wattkeeper.aggregator.endpoint import Query
 from wattkeeper.aggregator.page.asking import Asker
 
@@ -20,9 +21,10 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[Q]):
-    """`GET path` for people. `see` asks, on the event loop."""
+    """`GET path` for people who may. `see` asks, on the event loop."""
 
     path: str
     summary: str
+    who: Audience
     query: type[Q]
     see: Callable[[Asker, Q], Awaitable[View]]

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from wattkeeper.ledger import schema
 from wattkeeper.ledger.queries.energy import batched
 from wattkeeper.ledger.queries.named import Found
+from wattkeeper.ledger.queries.scope import Scope, conditions
 from wattkeeper.ledger.store import Ledger
 
 _CHUNK = 500
@@ -46,6 +47,7 @@ def holders_of(
     jobs: AbstractSet[Found] | None,
     since_ms: int,
     until_ms: int,
+    scope: Scope | None = None,
 ) -> set[HolderKey]:
     """Return the holders that lived between two instants and whose workload is wanted.
 
@@ -57,6 +59,7 @@ def holders_of(
         holder.birth_ms < until_ms,
         holder.seen_ms >= since_ms - _MARGIN_MS,
         *(columns[name].in_(sorted(values)) for name, values in wanted.items()),
+        *conditions(scope),
     )
     with ledger.reading() as connection:
         if jobs is None:

@@ -16,6 +16,7 @@ from wattkeeper.ledger.queries.energy import (
     lives,
     peak_mw,
 )
+from wattkeeper.ledger.queries.scope import Scope, conditions
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.model import microjoules
 
@@ -72,7 +73,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs: None is any. `since_ms`, `until_ms`: lived at some instant in between."""
+    """Which jobs: None is any. `since_ms`, `until_ms`: lived at some instant in between.
+
+    Jobs beyond the scope are not there, nor counted among a job's runs.
+    """
 
     cluster: str | None = None
     user: str | None = None
@@ -82,14 +86,20 @@ class JobFilter:
     since_ms: int | None = None
     until_ms: int | None = None
     limit: int = 1000
+    scope: Scope | None = None
 
 
-def job(ledger: Ledger, cluster: str, key: str, run: int | None = None) -> Job | None:
-    """Return the newest run (or the given one) of a job by its id or raw id, None if unknown."""
+def job(
+    ledger: Ledger, cluster: str, key: str, run: int | None = None, scope: Scope | None = None
+) -> Job | None:
+    """Return the newest run (or the given one) of a job by its id or raw id, None if unknown.
+
+    A run beyond the scope is not there.
+    """
     workload = schema.workload.c
     of_key = sa.or_(workload.job_id == key, workload.raw_id == key, workload.other_id == key)
     with ledger.reading() as connection:
-        found = lives(connection, [workload.cluster == cluster, of_key])
+        found = lives(connection, [workload.cluster == cluster, of_key, *conditions(scope)])
         found.sort(key=lambda life: (life.start_ms or 0, life.id))
         if not found or not 1 <= (run or 1) <= len(found):
             return None
@@ -114,7 +124,7 @@ def jobs_by_id(ledger: Ledger, workloads: Sequence[int]) -> list[Job]:
             mine = lives(connection, [schema.workload.c.id.in_(some)])
             found.update((life.id, life) for life in mine)
         ordered = [found[number] for number in workloads if number in found]
-        return _listed(connection, ordered)
+        return _listed(connection, ordered, None)
 
 
 def jobs(ledger: Ledger, which: JobFilter) -> list[Job]:
@@ -128,12 +138,12 @@ def jobs(ledger: Ledger, which: JobFilter) -> list[Job]:
         found = lives(connection, _where(which), which.since_ms, which.limit if told else None)
         found = [life for life in found if _matches(life, which)]
         found.sort(key=lambda life: (life.start_ms or 0, life.id), reverse=True)
-        return _listed(connection, found[: which.limit])
+        return _listed(connection, found[: which.limit], which.scope)
 
 
-def _listed(connection: sa.Connection, found: Sequence[Life]) -> list[Job]:
+def _listed(connection: sa.Connection, found: Sequence[Life], scope: Scope | None) -> list[Job]:
     energy = energies(connection, [life.id for life in found])
-    runs = _runs(connection, {(life.cluster, life.manager, life.raw_id) for life in found})
+    runs = _runs(connection, {(life.cluster, life.manager, life.raw_id) for life in found}, scope)
     listed = []
     for life in found:
         same = runs[life.cluster, life.manager, life.raw_id]
@@ -197,7 +207,8 @@ def _where(which: JobFilter) -> "list[sa.ColumnElement[bool]]":
         (workload.account, which.account),
         (workload.partition, which.partition),
     )
-    return [column == value for column, value in wanted if value is not None]
+    given = [column == value for column, value in wanted if value is not None]
+    return [*given, *conditions(which.scope)]
 
 
 def _matches(life: Life, which: JobFilter) -> bool:
@@ -207,11 +218,15 @@ def _matches(life: Life, which: JobFilter) -> bool:
 
 
 def _runs(
-    connection: sa.Connection, keys: set[tuple[str, str, str]]
+    connection: sa.Connection, keys: set[tuple[str, str, str]], scope: Scope | None
 ) -> dict[tuple[str, str, str], list[int]]:
     workload = schema.workload.c
     found: dict[tuple[str, str, str], list[int]] = {key: [] for key in keys}
-    query = sa.select(workload.id, workload.cluster, workload.manager, workload.raw_id)
+    query = (
+        sa.select(workload.id, workload.cluster, workload.manager, workload.raw_id)
+        .join(schema.identity, schema.identity.c.workload == workload.id)
+        .where(*conditions(scope))
+    )
     for chunk in batched(sorted({raw_id for _, _, raw_id in keys}), 500):
         for row in connection.execute(
             query.where(workload.raw_id.in_(chunk)).order_by(workload.id)

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from wattkeeper.ledger import schema
 from wattkeeper.ledger.queries.energy import batched
+from wattkeeper.ledger.queries.scope import Scope, conditions
 from wattkeeper.ledger.store import Ledger
 
 MAX_COMPONENTS = 128
@@ -18,12 +19,14 @@ Found = tuple[str, str]
 """Cluster and id of a job."""
 
 
-def named(ledger: Ledger, typed: Sequence[str], cluster: str | None = None) -> list[Found]:
+def named(
+    ledger: Ledger, typed: Sequence[str], cluster: str | None = None, scope: Scope | None = None
+) -> list[Found]:
     """Return cluster and id of the jobs that the typed ids mean, in their order, without doubles.
 
     An id is an array's (`123`: every task of it), a heterogeneous job's (`22`: its components
     `22+0`, `22+1`), a job's (`123_4`, a pod's name), or the id that its scheduler has for it (the
-    number of an array task, a SLUID, a pod's UID): the first of these that there is.
+    number of an array task, a SLUID, a pod's UID): the first of these that there is in the scope.
     """
     workload = schema.workload.c
     columns = (workload.array, workload.job_id, workload.raw_id, workload.other_id)
@@ -32,10 +35,10 @@ def named(ledger: Ledger, typed: Sequence[str], cluster: str | None = None) -> l
         clusters = _clusters(connection) if cluster is None else [cluster]
         for some in batched(list(dict.fromkeys(typed)), 500):
             for column, found in zip(columns, meant, strict=True):
-                _find(connection, clusters, column, [str(one) for one in some], found)
+                _find(connection, clusters, column, [str(one) for one in some], found, scope)
         arrays, jobs, *others = meant
         lone = [one for one in typed if one.isdecimal() and one not in jobs and one not in arrays]
-        components = _components(connection, clusters, lone)
+        components = _components(connection, clusters, lone, scope)
     result: dict[Found, None] = {}
     for one in typed:
         whole = arrays.get(one) or components.get(one) or jobs.get(one)
@@ -54,28 +57,34 @@ def _find(
     column: "sa.ColumnElement[str]",
     ids: Sequence[str],
     found: dict[str, set[Found]],
+    scope: Scope | None,
 ) -> None:
     workload = schema.workload.c
-    query = sa.select(column.label("typed"), workload.cluster, workload.job_id).distinct()
+    query = (
+        sa.select(column.label("typed"), workload.cluster, workload.job_id)
+        .join(schema.identity, schema.identity.c.workload == workload.id)
+        .where(*conditions(scope))
+        .distinct()
+    )
     mine = (workload.cluster.in_(clusters), column.in_(ids), column != "")
     for row in connection.execute(query.where(*mine)):
         found.setdefault(row.typed, set()).add((row.cluster, row.job_id))
 
 
 def _components(
-    connection: sa.Connection, clusters: Sequence[str], ids: Iterable[str]
+    connection: sa.Connection, clusters: Sequence[str], ids: Iterable[str], scope: Scope | None
 ) -> dict[str, set[Found]]:
     """Return the components of heterogeneous jobs; the first one has the job's own number."""
     workload = schema.workload.c
     firsts: dict[str, set[Found]] = {}
     for some in batched([f"{one}+0" for one in ids], 500):
-        _find(connection, clusters, workload.job_id, [str(one) for one in some], firsts)
+        _find(connection, clusters, workload.job_id, [str(one) for one in some], firsts, scope)
     found: dict[str, set[Found]] = {}
     for first in firsts:
         job = first.removesuffix("+0")
         parts: dict[str, set[Found]] = {}
         names = [f"{job}+{number}" for number in range(MAX_COMPONENTS)]
-        _find(connection, clusters, workload.job_id, names, parts)
+        _find(connection, clusters, workload.job_id, names, parts, scope)
         found[job] = set().union(*parts.values())
     return found
 

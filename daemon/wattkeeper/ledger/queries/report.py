@@ -18,12 +18,15 @@ from wattkeeper.ledger.queries.report_sql import (
     FILTERS,
     NODES_OF_CLUSTERS,
     OF_NODES,
+    Where,
     check_dimension,
     energies,
     jobs,
+    restricted,
     source,
     timed,
 )
+from wattkeeper.ledger.queries.scope import Scope
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.ledger.sums import whole
 from wattkeeper.model.holder import FIRST_HOLDER, Account
@@ -115,6 +118,7 @@ def report(
     *,
     groups: Mapping[str, str] | None = None,
     only: Mapping[str, str] | None = None,
+    scope: Scope | None = None,
     lines: Iterable[int] = (),
     most: int | None = None,
 ) -> Report:
@@ -123,6 +127,7 @@ def report(
     With `groups`, the group of each node by its name, rows are of these groups, and `by` is only
     what they are called. Arrays of several clusters are called CLUSTER/ID, and so are nodes that
     have one name in several; with `groups` these are in one group. `only`: values of FILTERS.
+    With a scope the report is about its jobs alone, but for `coverage`.
     `lines`: instants on slot lines that no sum of `timed_uj` may lie on both sides of. `most`:
     groups that have a row of their own, those that used most; all others are one row, and the rows
     still add up.
@@ -138,7 +143,8 @@ def report(
         finely = grain(lines, since, until)
         if "cluster" not in (only or {}):
             dimension = _of_clusters(connection, by, dimension)
-        rows = _rows(connection, (since, until), finely, dimension, groups, only or {})
+        where = restricted(only or {}, scope)
+        rows = _rows(connection, (since, until), finely, dimension, groups, where)
         covered = expected_coverage(connection, since, until)
         ordered = _limited(
             sorted(rows, key=lambda row: (row.kind != "group", -row.energy_uj, row.key)), most
@@ -162,11 +168,11 @@ def _rows(
     finely: Grain | None,
     by: str,
     groups: Mapping[str, str] | None,
-    only: Mapping[str, str],
+    where: Where,
 ) -> list[ReportRow]:
     rows: dict[tuple[str, str], ReportRow] = {}
     booked = source(*asked)
-    for found in connection.execute(energies(booked, by, only)):
+    for found in connection.execute(energies(booked, by, where)):
         whose = _whose(found, by, groups)
         _add(rows.setdefault(whose, ReportRow(*whose)), found, of_nodes=by in OF_NODES)
     if finely is None:
@@ -174,10 +180,10 @@ def _rows(
             row.timed_uj = {asked[0]: row.energy_uj}
             row.timed_idle_uj = {asked[0]: row.allocated_idle_uj}
     else:
-        for found in connection.execute(timed(source(*asked, finely), by, only)):
+        for found in connection.execute(timed(source(*asked, finely), by, where)):
             _add_timed(rows[_whose(found, by, groups)], found)
     held: dict[str, dict[int, JobEnergy]] = {}
-    for found in connection.execute(jobs(booked, by, only)):
+    for found in connection.execute(jobs(booked, by, where)):
         mine = held.setdefault(_group(found.called, groups), {})
         uj = whole(found.uj_high, found.uj_low)
         # A job on several nodes of a group is one job of it.

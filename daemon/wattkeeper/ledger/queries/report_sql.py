@@ -1,12 +1,13 @@
 """The statements of a report: energy, energy over time, and jobs, by a dimension."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 
 from wattkeeper.ledger import schema
 from wattkeeper.ledger.queries.grain import Grain
+from wattkeeper.ledger.queries.scope import Scope, conditions
 from wattkeeper.ledger.sums import parts
 from wattkeeper.model.grid import DAY_MS, ceil, floor
 from wattkeeper.model.holder import FIRST_HOLDER, Account
@@ -28,6 +29,7 @@ ARRAYS_OF_CLUSTERS = "cluster/array"
 """What `array` becomes where several clusters count their jobs alike."""
 
 _LABEL = "label:"
+Where = Iterable["sa.ColumnElement[bool]"]
 _FIGURES = ("uj", "ms", "idle_uj", "idle_ms")
 
 
@@ -73,7 +75,7 @@ def source(since: int, until: int, grain: Grain | None = None) -> Any:
     return sa.union_all(columns, days).subquery().c
 
 
-def energies(found: Any, by: str, only: Mapping[str, str]) -> "sa.Select[Any]":
+def energies(found: Any, by: str, where: Where) -> "sa.Select[Any]":
     """Return the statement that sums `source` by dimension, payer, component and axes."""
     # No label may be a column's name: SQL would group by the column, and idle with system.
     keys = (
@@ -89,11 +91,11 @@ def energies(found: Any, by: str, only: Mapping[str, str]) -> "sa.Select[Any]":
         *parts(found.idle_uj, "idle_uj"),
         sa.func.sum(found.idle_ms).label("idle_ms"),
     )
-    grouped = _joined(found, by, only, *keys, *figures)
+    grouped = _joined(found, by, where, *keys, *figures)
     return grouped.group_by("called", "booked_to", *keys[2:])
 
 
-def timed(found: Any, by: str, only: Mapping[str, str]) -> "sa.Select[Any]":
+def timed(found: Any, by: str, where: Where) -> "sa.Select[Any]":
     """Return the statement that sums `source` by dimension, payer and cell of time.
 
     Postings of months are many, and names are not looked up for each: they are put together by
@@ -114,15 +116,15 @@ def timed(found: Any, by: str, only: Mapping[str, str]) -> "sa.Select[Any]":
     query = sa.select(*keys, *figures).join_from(
         sa.inspect(by_holder.holder).table, schema.node, schema.node.c.id == by_holder.node
     )
-    named = _named(query, by_holder.holder, by).where(*_only(only))
+    named = _named(query, by_holder.holder, by).where(*where)
     return named.group_by("called", "booked_to", by_holder.at)
 
 
-def jobs(found: Any, by: str, only: Mapping[str, str]) -> "sa.Select[Any]":
+def jobs(found: Any, by: str, where: Where) -> "sa.Select[Any]":
     """Return the statement that sums `source` by dimension and workload."""
     workload = schema.workload.c
     keys = (_key(by).label("called"), schema.holder.c.workload, workload.state)
-    held = _joined(found, by, only, *keys, *parts(found.uj)).where(found.holder >= FIRST_HOLDER)
+    held = _joined(found, by, where, *keys, *parts(found.uj)).where(found.holder >= FIRST_HOLDER)
     return held.group_by("called", *keys[1:])
 
 
@@ -154,7 +156,11 @@ def _label(by: str) -> str:
     return by if by == "qos" else by.removeprefix(_LABEL) if by.startswith(_LABEL) else ""
 
 
-def _only(only: Mapping[str, str]) -> "list[sa.ColumnElement[bool]]":
+def restricted(only: Mapping[str, str], scope: Scope | None) -> "list[sa.ColumnElement[bool]]":
+    """Return the conditions of a report: values of FILTERS, and the jobs of a scope only.
+
+    What is nobody's is in no scope.
+    """
     workload = schema.workload.c
     columns: dict[str, sa.ColumnElement[str]] = {
         "cluster": schema.node.c.cluster,
@@ -162,7 +168,7 @@ def _only(only: Mapping[str, str]) -> "list[sa.ColumnElement[bool]]":
         "account": workload.account,
         "partition": workload.partition,
     }
-    return [columns[name] == value for name, value in only.items()]
+    return [*(columns[name] == value for name, value in only.items()), *conditions(scope)]
 
 
 def _payer(holder: "sa.ColumnElement[int]") -> "sa.ColumnElement[int]":
@@ -176,14 +182,14 @@ def _counts(found: Any) -> "sa.ColumnElement[bool]":
     )
 
 
-def _joined(found: Any, by: str, only: Mapping[str, str], *columns: Any) -> "sa.Select[Any]":
+def _joined(found: Any, by: str, where: Where, *columns: Any) -> "sa.Select[Any]":
     meter = schema.meter.c
     query = (
         sa.select(*columns)
         .join_from(schema.meter, sa.inspect(found.holder).table, meter.id == found.meter)
         .join(schema.node, schema.node.c.id == meter.node)
     )
-    return _named(query, found.holder, by).where(_counts(found), *_only(only))
+    return _named(query, found.holder, by).where(_counts(found), *where)
 
 
 def _named(query: "sa.Select[Any]", of: Any, by: str) -> "sa.Select[Any]":

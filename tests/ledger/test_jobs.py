@@ -14,7 +14,7 @@ from wattkeeper.ledger.queries.job import JobFilter, job, jobs
 from wattkeeper.ledger.queries.nodes import nodes
 from wattkeeper.ledger.queries.report import DIMENSIONS, report
 from wattkeeper.ledger.store import Ledger
-from wattkeeper.ledger.workloads import erase_identity, record_knowledge
+from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.model.holder import HolderInfo
 from wattkeeper.model.meter import Component
 from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
@@ -195,15 +195,6 @@ def test_jobs_are_filtered(ledger: Ledger, deliver: Callable[..., None]) -> None
         "limit": ["8"],
         "cluster": [],
     }
-
-
-def test_identity_can_be_erased(ledger: Ledger, deliver: Callable[..., None]) -> None:
-    """A user's names go, the figures stay."""
-    deliver("n1", (holder("7", T0, **LABELS), 10, 1_000))
-    assert erase_identity(ledger, "ada") == 1
-    found = job(ledger, "c", "7_1")
-    assert found is not None
-    assert (found.user, found.name, found.energy_uj) == ("", "", 20_000)
 
 
 def test_account_totals_never_fall(ledger: Ledger, deliver: Callable[..., None]) -> None:

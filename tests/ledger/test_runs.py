@@ -7,12 +7,15 @@ import sqlalchemy as sa
 from tests.ledger.books import T0, Journal, Meter
 
 from wattkeeper.ledger import schema
+from wattkeeper.ledger.erasing import MARK
+from wattkeeper.ledger.identities import forget
 from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.labels import MAX_LABELS, bounded
 from wattkeeper.ledger.queries.job import JobFilter, job, jobs
 from wattkeeper.ledger.queries.report import report
 from wattkeeper.ledger.store import Ledger
-from wattkeeper.ledger.workloads import ENDED, erase_identity, record_knowledge
+from wattkeeper.ledger.workloads import ENDED, record_knowledge
+from wattkeeper.model.grid import DAY_MS
 from wattkeeper.model.holder import HolderInfo
 from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
 
@@ -226,14 +229,14 @@ def test_erased_names_stay_away(ledger: Ledger, see: Callable[..., None]) -> Non
     labels = {"qos": "high", "comment": "call me", "owner": "Team of Ada"}
     one = told(T0, user="ada", name="secret", labels=labels)
     record_knowledge(ledger, "slurm", Knowledge([one]))
-    assert erase_identity(ledger, "ada") == 1
-    assert erase_identity(ledger, "") == 0
+    assert forget(ledger, "ada", T0 + DAY_MS).runs == 1
     ended = told(T0, T0 + MINUTE, user="ada", name="secret", labels=labels)
     again = told(T0 + MINUTE, user="ada", name="secret", labels=labels)
     record_knowledge(ledger, "slurm", Knowledge([ended, again]))
     with ledger.reading() as connection:
         names = connection.execute(sa.select(schema.identity.c.user, schema.identity.c.name)).all()
         kept = connection.execute(sa.select(schema.label.c.key, schema.label.c.value)).all()
-    assert set(names) == {("", "")}
-    assert [tuple(row) for row in kept] == [("qos", "high")]
+    ((called, name),) = set(names)
+    assert (called.startswith(MARK), name) == (True, "")
+    assert {tuple(row) for row in kept} == {("qos", "high"), ("owner", f"Team of {called}")}
     assert [energy for _, energy, _ in runs(ledger)] == [6_000, 6_000]

@@ -113,6 +113,30 @@ def lock_members(connection: sa.Connection) -> None:
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MEMBERS_LOCK)))
 
 
+def overwrite_old(engine: sa.Engine) -> str:
+    """Let nothing be found in the database's files that is in no row any more.
+
+    Return why that could not be done, "" if it was. To be called outside of a transaction.
+    """
+    if is_shared(engine):
+        return _ROWS_STAY
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() or (1, 0, 0)
+        cursor.close()
+    finally:
+        connection.close()
+    return _IN_WAL if busy else ""
+
+
+_ROWS_STAY = (
+    "PostgreSQL keeps old rows in its files until VACUUM FULL of identity, workload, "
+    "workload_label and breach, and in its WAL as long as that is kept"
+)
+_IN_WAL = "somebody was reading: the file ending in -wal may hold old rows until it is used again"
+
+
 def now_ms(connection: sa.Connection) -> int:
     """Return UTC milliseconds by PostgreSQL's own clock, the same for all that ask it."""
     epoch = sa.func.date_part("epoch", sa.func.clock_timestamp())
@@ -171,6 +195,8 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
         "synchronous=FULL",
         "busy_timeout=30000",
         "cache_size=-65536",
+        # What was erased is not to be found in the file; most systems' SQLite does so by default.
+        "secure_delete=ON",
     ):
         connection.execute(f"PRAGMA {pragma}").close()
 

@@ -12,9 +12,6 @@ MAX_LABELS = 16
 """Labels kept of one workload, the first by key."""
 MAX_KEY = 64
 """Characters of a label's key; labels with longer ones are not kept."""
-PERSONAL = frozenset(("comment",))
-"""Free text that people write about themselves and their work; erased with their names."""
-
 _CHUNK = 500
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from wattkeeper.ledger import bulk, labels, schema
+from wattkeeper.ledger import bulk, erasing, labels, schema
 from wattkeeper.ledger.belonging import assign, gather
 from wattkeeper.ledger.runs import NAMES, WORDS, Held, Run
 
@@ -137,7 +137,7 @@ class RunBook:
     def _settle(self, group: Group) -> None:
         told = assign(group.told, group.holders)
         made = {run.id: run for run in group.runs if not run.scheduler}
-        erased = {run.id for run in group.runs if run.erased}
+        erased = {run.id: run for run in group.runs if run.erased}
         for cluster in gather(held for held in group.holders if held.id not in told):
             own = {held.workload for held in cluster.holders if held.workload in made}
             raw_id = cluster.holders[0].raw_id
@@ -150,8 +150,8 @@ class RunBook:
             if held.id not in told:
                 continue
             run = told[held.id]
-            if held.workload in erased and run.fresh:
-                run.erase()
+            if run.fresh and (before := erased.get(held.workload or 0)):
+                erasing.erase(run, before.words["user"])
             if held.workload in made:
                 self._inherit(group, run, made[held.workload])
             self._put(held, run)
@@ -171,6 +171,7 @@ class RunBook:
 
     def _put(self, held: Held, run: Run) -> None:
         run.say(held.words, replace=False)
+        run.born_ms = min(held.birth_ms, run.born_ms or held.birth_ms)
         if not run.id or held.workload != run.id:
             self._moved[held.id] = (held, run)
 
@@ -183,6 +184,7 @@ class RunBook:
 def write(connection: sa.Connection, runs: Iterable[Run]) -> None:
     """Write the runs that are new, which get their ids, or changed."""
     runs = list(runs)
+    erasing.keep_away(connection, runs)
     fresh = [run for run in runs if run.fresh]
     for number, run in enumerate(fresh, (_newest(connection) if fresh else 0) + 1):
         run.id = number

@@ -12,6 +12,8 @@ WORDS = (
 )  # fmt: skip
 """What is said of a workload, beside the names in `identity`."""
 NAMES = ("user", "name")
+PERSONAL_WORDS = (*NAMES, "job_id", "owner_name", "array")
+"""Words that people choose, and where they may name themselves."""
 
 _UNIQUE = ("slurm", "kubernetes")
 """Managers whose ids, where they are no plain numbers, name one run for ever: SLUID, pod UID."""
@@ -34,7 +36,8 @@ class Run:
     """One run of a workload: its ids, its words and names, the scheduler's times.
 
     `token` tells runs of one id apart (`WorkloadInfo.run`). `scheduler` is who speaks of it, ""
-    while only holders do. `erased`: its names were, and never come back.
+    while only holders do. `born_ms`: the first birth of its holders, as far as they are read.
+    `erased`: its names were, and never come back.
     """
 
     id: int
@@ -47,6 +50,7 @@ class Run:
     scheduler: str = ""
     start_ms: int | None = None
     end_ms: int | None = None
+    born_ms: int | None = None
     erased: bool = False
     labels: dict[str, str] = field(default_factory=dict)
     fresh: bool = False
@@ -58,6 +62,11 @@ class Run:
         """The ids that no other run will ever have."""
         return unique_ids(self.manager, self.other_id, self.raw_id)
 
+    @property
+    def began_ms(self) -> int | None:
+        """When it began, by its scheduler, else by its holders."""
+        return self.born_ms if self.start_ms is None else self.start_ms
+
     def put(self, **values: object) -> None:
         """Set what differs, and note that it did."""
         for name, value in values.items():
@@ -68,18 +77,13 @@ class Run:
     def say(self, words: dict[str, str], *, replace: bool) -> None:
         """Take words that are not empty; without `replace` only where nothing is known."""
         for name, word in words.items():
-            if self.erased and name in NAMES:
+            if self.erased and name in PERSONAL_WORDS:
                 continue
             known = self.words[name]
             nameless = not known or (name == "job_id" and known in (self.raw_id, self.other_id))
             if word and word != known and (replace or nameless):
                 self.words[name] = word
                 self.changed = True
-
-    def erase(self) -> None:
-        """Forget its names and labels; `say` and `label` bring them back no more."""
-        self.put(erased=True, words=self.words | dict.fromkeys(NAMES, ""))
-        self.labels, self.relabelled = {}, True
 
     def label(self, labels: dict[str, str]) -> None:
         """Take other labels, if there are any; those that were erased stay away."""

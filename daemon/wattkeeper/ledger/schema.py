@@ -156,6 +156,24 @@ identity = Table(
     _text("name"),
     Column("erased", Integer, nullable=False, server_default="0"),
 )
+"""Names of people. `erased`: `user` is a pseudonym, and no name comes back."""
+
+pseudonym = Table("pseudonym", metadata, Column("user", Text, primary_key=True), _text("name"))
+"""The pseudonym of a person who still has runs under their name; gone with the last of these."""
+
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    _text("cluster"),
+    _text("salt"),
+    _text("digest"),
+    _int("at_ms"),
+)
+"""Whose runs that began before `at_ms` stay nameless when they are told again, or late.
+
+`cluster`: "" for every one. `digest`: of the name with `salt`; it leads to no pseudonym.
+"""
 
 label = Table(
     "workload_label",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 import sqlalchemy as sa
 
-from wattkeeper.ledger import database, grants, inventory, labels, schema
+from wattkeeper.ledger import grants, inventory, labels, schema
 from wattkeeper.ledger.belonging import meant
 from wattkeeper.ledger.run_book import Key, RunBook, keys, run_of, select_runs, write
 from wattkeeper.ledger.runs import NAMES, WORDS, Run
@@ -14,8 +14,6 @@ from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
 
 ENDED = "ENDED"
 """State of a run that is over, as far as anybody can tell; its scheduler did not say how."""
-
-_CHUNK = 500
 
 
 def record_knowledge(
@@ -44,35 +42,6 @@ def record_knowledge(
         if knowledge.nodes is not None:
             at_ms = asked_ms if knowledge.granted_ms is None else knowledge.granted_ms
             inventory.record(connection, scheduler, knowledge.nodes, at_ms)
-
-
-def erase_identity(ledger: Ledger, user: str) -> int:
-    """Forget a user's name, the names of their jobs, and labels that tell of them; figures stay.
-
-    Labels that go: comments, and whatever contains the user's name. What the schedulers say of
-    these runs later brings no name back. Returns how many runs it was.
-
-    Raises:
-        LedgerError: the database does not take it.
-
-    """
-    if not user:
-        return 0
-    identity, label = schema.identity, schema.label
-    with ledger.writing() as connection:
-        database.lock_names(connection)
-        mine = sa.select(identity.c.workload).where(identity.c.user == user)
-        ids = list(connection.scalars(mine))
-        personal = sa.or_(
-            label.c.key.in_(labels.PERSONAL),
-            sa.func.lower(label.c.value).contains(user.lower(), autoescape=True),
-        )
-        for begin in range(0, len(ids), _CHUNK):
-            some = ids[begin : begin + _CHUNK]
-            connection.execute(sa.delete(label).where(label.c.workload.in_(some), personal))
-            nameless = sa.update(identity).where(identity.c.workload.in_(some))
-            connection.execute(nameless.values(user="", name="", erased=1))
-    return len(ids)
 
 
 class _Answer:

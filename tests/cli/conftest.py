@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestServer
@@ -31,6 +32,7 @@ Run = Callable[..., Awaitable[Outcome]]
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `wattkeeper ARGS…`."""
     monkeypatch.setattr("wattkeeper.cli.client.FILES", ())
+    monkeypatch.setattr("wattkeeper.cli.client.SOCKET", Path("/nowhere.sock"))
 
     async def go(*args: str) -> Outcome:
         capsys.readouterr()

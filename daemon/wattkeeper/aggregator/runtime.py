@@ -12,6 +12,7 @@ from aiohttp import web
 from wattkeeper.aggregator.access.callers import Callers
 from wattkeeper.aggregator.access.gate import Gate
 from wattkeeper.aggregator.access.known_tokens import KnownTokens
+from wattkeeper.aggregator.access.unix_socket import SocketError, serve_at
 from wattkeeper.aggregator.api import Api
 from wattkeeper.aggregator.app import build
 from wattkeeper.aggregator.budgeting import Budgeting
@@ -403,10 +404,10 @@ class Aggregator:
         await self._serve(app)
 
     async def _serve(self, app: web.Application) -> None:
-        """Answer at the address that is set.
+        """Answer at the address that is set, and at the socket, if there is to be one.
 
         Raises:
-            StartError: it cannot be used.
+            StartError: one of them cannot be used.
 
         """
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
@@ -420,6 +421,11 @@ class Aggregator:
                 "is an aggregator running already? Choose another with --listen"
             ) from error
         self.port = self._runner.addresses[0][1]
+        if (path := self.settings.access.socket) is not None:
+            try:
+                await serve_at(self._runner, path)
+            except SocketError as error:
+                raise StartError(f"access.socket: {error}") from error
 
     def _exports(self, fleet: Fleet) -> Exporter:
         metrics = self.settings.metrics

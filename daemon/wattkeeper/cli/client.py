@@ -14,26 +14,49 @@ from wattkeeper.cli.command import CommandError
 from wattkeeper.flags import ConfigError, nearest
 
 DEFAULT_URL = "http://127.0.0.1:9746"
+SOCKET = Path("/run/wattkeeper/aggregator.sock")
+"""Asked where it is there and no address is set: it knows who asks."""
 FILES = (Path("~/.config/wattkeeper/client.toml"), Path("/etc/wattkeeper/client.toml"))
+KEYS = ("url", "token_file")
+UNIX = "unix:"
 _TYPES = {"json": "application/json", "html": "text/html"}
 NO_ANSWER = 3
 """Exit code where nobody answers: an outage is neither a "no" nor a typo."""
 
 
 def find(url: str | None) -> str:
-    """Return the aggregator's address: `--url`, WATTKEEPER_URL, `client.toml`, this machine.
+    """Return the aggregator's address: `--url`, WATTKEEPER_URL, `client.toml`, this machine's.
 
     Raises:
         ConfigError: a `client.toml` that cannot be read, or an address that is none.
 
     """
-    found = url or os.environ.get("WATTKEEPER_URL") or _from_files() or DEFAULT_URL
-    if not found.startswith(("http://", "https://")):
-        raise ConfigError(f"url: {found!r} is no address; write http://HOST:9746")
+    here = f"{UNIX}{SOCKET}" if SOCKET.is_socket() else DEFAULT_URL
+    found = url or os.environ.get("WATTKEEPER_URL") or _from_files("url") or here
+    if not found.startswith(("http://", "https://", f"{UNIX}/")):
+        raise ConfigError(
+            f"url: {found!r} is no address; write http://HOST:9746, or {UNIX}{SOCKET}"
+        )
     return found.rstrip("/")
 
 
-def _from_files() -> str | None:
+def _token() -> str | None:
+    """Return the token that is shown: WATTKEEPER_TOKEN, else what `token_file` holds.
+
+    Raises:
+        ConfigError: the file cannot be read.
+
+    """
+    if (token := os.environ.get("WATTKEEPER_TOKEN")) or (file := _from_files("token_file")) is None:
+        return token
+    try:
+        return Path(file).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "no text"
+        raise ConfigError(f"token_file: {file} cannot be read ({why})") from error
+
+
+def _from_files(wanted: str) -> str | None:
     for file in FILES:
         path = file.expanduser()
         try:
@@ -43,10 +66,10 @@ def _from_files() -> str | None:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigError(f"{path}: cannot be read as TOML: {error}") from error
         for key in values:
-            if key != "url":
-                raise ConfigError(f"{path}: {key}: unknown key; {nearest(key, ['url'])}")
-        if "url" in values:
-            return str(values["url"])
+            if key not in KEYS:
+                raise ConfigError(f"{path}: {key}: unknown key; {nearest(key, KEYS)}")
+        if wanted in values:
+            return str(values[wanted])
     return None
 
 
@@ -87,13 +110,15 @@ def tell(
 ) -> Any:
     """Return the aggregator's answer to `POST path` with a body in JSON.
 
+    `token`: another one than that of `client.toml`.
+
     Raises:
         CommandError: as `ask`.
 
     """
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    sent = {"json": body, "headers": headers}
-    return json.loads(asyncio.run(_fetch(find(url), path, None, patience_s, "json", sent)))
+    return json.loads(
+        asyncio.run(_fetch(find(url), path, None, patience_s, "json", body, token=token))
+    )
 
 
 def save(url: str | None, path: str, query: Mapping[str, str | None], file: Path) -> None:
@@ -116,11 +141,14 @@ async def _fetch(
     query: Mapping[str, str | None] | None,
     patience_s: float,
     kind: Literal["json", "html"],
-    sent: Mapping[str, Any] | None = None,
+    body: Mapping[str, Any] | None = None,
+    *,
+    token: str | None = None,
 ) -> bytes:
+    shown = token or await asyncio.to_thread(_token)
     given = {name: value for name, value in (query or {}).items() if value is not None}
     try:
-        return await _get(base, path, given, patience_s, kind, sent)
+        return await _get(base, path, given, patience_s, kind, body, shown)
     except aiohttp.ClientConnectorError as error:
         raise CommandError(
             f"no aggregator answers at {base} ({error.strerror or error}). Start one with "
@@ -140,13 +168,19 @@ async def _get(
     patience_s: float,
     kind: Literal["json", "html"],
     sent: Mapping[str, Any] | None,
+    token: str | None,
 ) -> bytes:
     method = "GET" if sent is None else "POST"
     timeout = aiohttp.ClientTimeout(total=patience_s, sock_connect=10)
     headers = {"Accept": f"{_TYPES[kind]}, application/problem+json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    origin, connector = base, None
+    if base.startswith(UNIX):
+        origin, connector = "http://localhost", aiohttp.UnixConnector(base.removeprefix(UNIX))
     async with (
-        aiohttp.ClientSession(timeout=timeout, headers=headers) as session,
-        session.request(method, f"{base}{path}", params=dict(query), **(sent or {})) as answer,
+        aiohttp.ClientSession(timeout=timeout, headers=headers, connector=connector) as session,
+        session.request(method, f"{origin}{path}", params=dict(query), json=sent) as answer,
     ):
         if answer.status == 500:
             raise CommandError(f"{base}{path} failed inside the aggregator; see its log", NO_ANSWER)

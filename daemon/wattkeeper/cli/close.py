@@ -1,6 +1,5 @@
 """`wattkeeper close`."""
 
-import os
 from pathlib import Path
 
 from pydantic import Field
@@ -46,7 +45,7 @@ class Close(Command):
 
     def _token(self) -> str | None:
         if self.token_file is None:
-            return os.environ.get("WATTKEEPER_TOKEN")
+            return None
         try:
             return self.token_file.read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:

@@ -49,6 +49,7 @@ COMMANDS: dict[str, Entry] = {
         NODE, "mark", "Mark", "start or end of a job, from prolog and epilog", quick=True
     ),
     "release": Entry(NODE, "release", "Release", "let go of a GPU's driver for a while"),
+    "token": Entry(SETUP, "token", "TokenCommand", "tokens: who may ask, and who may deliver"),
     "migrate": Entry(SETUP, "migrate", "Migrate", "move the books from SQLite to PostgreSQL"),
     "config": Entry(SETUP, "config", "Config", "check the configuration, or show where it is from"),
 }

@@ -140,7 +140,8 @@ def read(path: Path) -> list[Token]:
 def entry(token: Token) -> str:
     """Return a token as it stands in the file."""
     told = msgspec.to_builtins(token, builtin_types=(datetime,))
-    lines = [f"{key} = {_value(value)}" for key, value in told.items() if value]
+    first = {name: told.pop(name) for name in ("name", "kind")}
+    lines = [f"{key} = {_value(value)}" for key, value in (first | told).items() if value]
     return "\n".join(["[[token]]", *lines, ""])
 
 

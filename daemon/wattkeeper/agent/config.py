@@ -8,6 +8,7 @@ from typing import Final, Literal, Self
 from pydantic import Field, HttpUrl, SecretStr, field_validator, model_validator
 
 from wattkeeper.settings import Address, Duration, Section, Settings, data_dir
+from wattkeeper.tls.config import TlsServerSection
 from wattkeeper.values import LogLevel, format_duration, host_port
 
 POINT_INTERVAL: Final = timedelta(minutes=5)
@@ -18,12 +19,38 @@ class AggregatorSection(Section):
     """Where windows go. Without `url` the agent exports and journals only."""
 
     url: HttpUrl | None = Field(None, description="like http://aggregator:9746")
-    token: SecretStr | None = Field(None, description="what the aggregator wants to be shown")
+    token: SecretStr | None = Field(
+        None,
+        description="what the aggregator wants to be shown; as a flag every user of the machine "
+        "sees it, so prefer token_file",
+    )
+    token_file: Path | None = Field(
+        None, description="file that holds the token instead, read for every delivery"
+    )
+    ca: Path | None = Field(
+        None, description="authority of the aggregator's certificate, PEM; the system's if unset"
+    )
+    certificate: Path | None = Field(
+        None, description="certificate that this agent shows, PEM; taken anew when it changes"
+    )
+    key: Path | None = Field(None, description="its key, PEM; if unset, in certificate's file")
     timeout: Duration = Field(timedelta(seconds=30), description="for one delivery")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("token and token_file are both set; choose one")
+        if self.key is not None and self.certificate is None:
+            raise ValueError("key belongs to certificate; set certificate too")
+        if self.url is not None and self.url.scheme != "https":
+            for name in ("ca", "certificate"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is for TLS only; write https:// in url")
+        return self
 
     @property
     def shown(self) -> str | None:
-        """The token in plain text."""
+        """The token in plain text, where it is no file."""
         return None if self.token is None else self.token.get_secret_value()
 
 
@@ -134,6 +161,9 @@ class AgentSettings(Settings):
         description="who pays for power at rest of what nobody reserved: nobody, or its users",
     )
     aggregator: AggregatorSection = Field(AggregatorSection(), description="where windows go")
+    tls_server_config: TlsServerSection = Field(
+        TlsServerSection(), description="TLS of /metrics, as exporters are configured"
+    )
     path: PathSection = Field(PathSection(), description="the kernel's trees")
     journal: JournalSection = Field(JournalSection(), description="the durable list of windows")
     nvml: NvmlSection = Field(NvmlSection(), description="how NVIDIA's driver is asked")
@@ -168,11 +198,16 @@ class AgentSettings(Settings):
 
     @property
     def advertised(self) -> str:
-        """The address for service discovery; empty while only this machine can reach it."""
+        """The address for service discovery; empty while only this machine can reach it.
+
+        It begins with https:// where the agent speaks TLS.
+        """
         host, port = host_port(self.listen)
-        if self.advertise or host in {"127.0.0.1", "::1", "localhost"}:
-            return self.advertise
-        return f"{self.node}:{port}"
+        local = host in {"127.0.0.1", "::1", "localhost"}
+        address = self.advertise or ("" if local else f"{self.node}:{port}")
+        if address and self.tls_server_config.on and "://" not in address:
+            return f"https://{address}"
+        return address
 
     @property
     def cluster_name(self) -> str:

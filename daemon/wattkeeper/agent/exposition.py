@@ -54,6 +54,8 @@ class Exposition:
         for source, seconds in agent.read_seconds.items():
             yield "source_read_seconds", {"source": source}, seconds
         yield from self._journal()
+        for reason, count in sorted(agent.refused.items()):
+            yield "refused_connections_total", {"reason": reason}, count
 
     def _holders(self, metered: Metered) -> Iterator[tuple[str, dict[str, str], float]]:
         window = metered.book.state.last

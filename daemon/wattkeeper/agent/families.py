@@ -37,4 +37,5 @@ FAMILIES: dict[str, str] = {
     "missed_ticks_total": "Samples left out because the one before took too long.",
     "delivered_records_total": "Records that the aggregator has accepted.",
     "failed_deliveries_total": "Deliveries that did not get through.",
+    "refused_connections_total": "Connections to this agent that were not served, by reason.",
 }

@@ -1,8 +1,10 @@
 """The agent's HTTP side: `/metrics`, rendered once per sample however often it is scraped."""
 
 import asyncio
+from collections.abc import Sequence
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from wattkeeper.agent.exposition import CONTENT_TYPE, Exposition
 from wattkeeper.agent.runtime import Agent
@@ -28,7 +30,7 @@ class MetricsCache:
             return self._text
 
 
-def application(agent: Agent) -> web.Application:
+def application(agent: Agent, middlewares: Sequence[Middleware] = ()) -> web.Application:
     """Return the agent's web application."""
     cache = MetricsCache(agent)
 
@@ -42,7 +44,7 @@ def application(agent: Agent) -> web.Application:
         text = f"Wattkeeper agent on {agent.settings.node}: see /metrics\n"
         return web.Response(text=text)
 
-    app = web.Application(client_max_size=1024)
+    app = web.Application(middlewares=middlewares, client_max_size=1024)
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/healthz", health)
     app.router.add_get("/", root)

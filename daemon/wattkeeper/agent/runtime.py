@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, Protocol, TypeVar
@@ -25,6 +26,7 @@ from wattkeeper.model.reading import Gauge, Reading
 from wattkeeper.model.state import Finding, State
 from wattkeeper.model.window import Policy, Record, Window
 from wattkeeper.sources.base import Source
+from wattkeeper.tls.server import ServerCertificates
 from wattkeeper.values import milliseconds
 
 log = logging.getLogger(__name__)
@@ -67,7 +69,8 @@ class Agent:
     `boot` is the kernel's boot id. `memos` gives what else must survive a restart, as plain data
     by name; it is committed with the books. `changed_hands` tells whether a meter got or lost a
     holder since a boot instant, also while no agent ran; `edges` when holders really came and
-    went, of those that the last look found; `counted` what is counted about them. `tick` and
+    went, of those that the last look found; `counted` what is counted about them; `certificates`
+    what it listens with, `refused` whom it did not serve, by reason. `tick` and
     `deliver_once` are all there is to it: a service calls them by the clock, a simulation as fast
     as it can.
     """
@@ -91,6 +94,8 @@ class Agent:
     missed_ticks: int = field(init=False, default=0)
     read_seconds: dict[str, float] = field(init=False, default_factory=dict)
     oldest_pending_s: float = field(init=False, default=0.0)
+    certificates: ServerCertificates | None = field(init=False, default=None)
+    refused: Counter[str] = field(init=False, default_factory=Counter)
     _pending: list[Record] = field(init=False, default_factory=list)
     _lock: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
 
@@ -189,6 +194,8 @@ class Agent:
         found.append(self._journal_finding())
         if self.sender is not None:
             found += self.sender.findings()
+        if self.certificates is not None:
+            found.append(self.certificates.finding())
         return found
 
     def snapshot(self) -> Snapshot:

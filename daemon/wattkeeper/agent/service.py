@@ -10,19 +10,23 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from wattkeeper.agent import control
 from wattkeeper.agent.config import AgentSettings
 from wattkeeper.agent.http import application
 from wattkeeper.agent.runtime import Agent
 from wattkeeper.flags import ConfigError
+from wattkeeper.listening import door
+from wattkeeper.listening.connection import Limits
+from wattkeeper.listening.keeper import Keeper
 from wattkeeper.model.clock import NS_PER_MS, Clock
 from wattkeeper.sources.base import Releasable
+from wattkeeper.tls.server import ServerCertificates
 from wattkeeper.values import host_port, milliseconds
 
 log = logging.getLogger(__name__)
 
+_LIMITS = Limits(connections=256, per_address=64, body_s=5.0, idle_s=1800.0)
+"""Those who scrape are a few, keep a connection each, and may rest for long between two scrapes."""
 _EDGES_S = 0.02
 """Births and deaths of cgroups come in bursts; one reading serves those this close together."""
 
@@ -152,19 +156,22 @@ def next_grid_line(clock: Clock, step: timedelta) -> int:
 
 
 @contextlib.asynccontextmanager
-async def listening(agent: Agent) -> AsyncIterator[None]:
-    """Answer Prometheus on `listen` of the agent's settings.
+async def listening(agent: Agent) -> AsyncIterator[str]:
+    """Answer Prometheus on `listen` of the agent's settings; give the URL.
 
     Raises:
-        ConfigError: the address is taken, or not this machine's.
+        ConfigError: the address is taken, or not this machine's; certificates cannot be used.
 
     """
     settings: AgentSettings = agent.settings
-    runner = web.AppRunner(application(agent), access_log=None, shutdown_timeout=1.0)
+    if settings.tls_server_config.on:
+        agent.certificates = await asyncio.to_thread(ServerCertificates, settings.tls_server_config)
+    keeper = Keeper(_LIMITS, agent.refused)
+    runner = door.runner(application(agent, [keeper.hurry]), keeper, shutdown_s=1.0)
     await runner.setup()
-    host, port = host_port(settings.listen)
+    listener = door.Door(runner, *host_port(settings.listen), keeper, agent.certificates)
     try:
-        await web.TCPSite(runner, host, port).start()
+        await listener.start()
     except OSError as error:
         await runner.cleanup()
         if error.errno == errno.EADDRINUSE:
@@ -173,9 +180,9 @@ async def listening(agent: Agent) -> AsyncIterator[None]:
                 "running already?) or choose another port"
             ) from error
         raise ConfigError(f"listen: cannot listen on {settings.listen}: {error}") from error
-    log.info("listening on http://%s/metrics", settings.listen)
+    log.info("listening on %s/metrics", listener.name)
     try:
-        yield
+        yield listener.name
     finally:
         await runner.cleanup()
 

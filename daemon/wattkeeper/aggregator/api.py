@@ -28,6 +28,8 @@ from wattkeeper.model.state import Finding
 from wattkeeper.telemetry.base import TelemetryStore
 
 _DAY_MS = grid.DAY_MS
+_HTTPS = "https://"
+"""What agents that speak TLS put before the address that they advertise."""
 _SINCE = "from this slot on: 2026-11-23T20:15:00Z, 2026-11-23, -24h"
 _UNTIL = "up to the end of this slot; now"
 
@@ -264,7 +266,7 @@ class Api:
         # the same name would push theirs aside as `exported_node`.
         return [
             answers.Target(
-                targets=[address],
+                targets=[address.removeprefix(_HTTPS)],
                 labels={
                     f"__meta_wattkeeper_{name}": value
                     for name, value in (
@@ -272,7 +274,8 @@ class Api:
                         ("node", node),
                         *self._fleet.groups_of(node).items(),
                     )
-                },
+                }
+                | ({"__scheme__": "https"} if address.startswith(_HTTPS) else {}),
             )
             for (cluster, node), address in sorted(self._targets.by_node().items())
         ]

@@ -18,6 +18,7 @@ from wattkeeper.aggregator.page.routes import Pages
 from wattkeeper.aggregator.problem import ProblemError, ledger_unavailable, respond
 from wattkeeper.delivery.wire import MAX_BODY
 from wattkeeper.ledger.store import LedgerError
+from wattkeeper.listening.keeper import Keeper, SlowBodyError
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -34,6 +35,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPRequestEntityTooLarge:
         detail = f"a delivery has at most {MAX_BODY} bytes; send fewer records at once"
         return respond(ProblemError(413, "too-large", detail, "body"))
+    except SlowBodyError as error:
+        return respond(ProblemError(408, "too-slow", str(error), "body"))
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
         return respond(ProblemError(405, "method-not-allowed", f"use {allowed} {request.path}"))
@@ -53,14 +56,15 @@ def build(
     pool: Executor,
     scraper: Executor,
     renderer: Executor,
+    keeper: Keeper,
 ) -> web.Application:
-    """Return the application.
+    """Return the application. `keeper` gives its requests their time.
 
     `gate` decides who may ask; `pool` runs questions, `scraper` renders metrics, `renderer` the
     page.
     """
     pages = Pages(endpoints, pool, renderer)
-    middlewares = [problems, deliveries.counted, pages.problems, gate.decide]
+    middlewares = [keeper.hurry, problems, deliveries.counted, pages.problems, gate.decide]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     for endpoint in endpoints:
         gate.add(app, "GET", endpoint.path, endpoint.handler(pool), endpoint.who)

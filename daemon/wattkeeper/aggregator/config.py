@@ -17,8 +17,10 @@ from pydantic import (
 from wattkeeper.aggregator.access.config import AccessSection
 from wattkeeper.aggregator.budget_config import AlertsSection, BudgetSection, check_budgets
 from wattkeeper.aggregator.group_config import GroupsField, check_groups
+from wattkeeper.aggregator.limit_config import LimitsSection
 from wattkeeper.factors.settings import FactorsSection
 from wattkeeper.settings import Address, ConfigError, Duration, Section, Settings, data_dir
+from wattkeeper.tls.config import TlsServerSection
 from wattkeeper.values import LogLevel, format_duration, hide_passwords, milliseconds
 
 _DATABASES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
@@ -310,6 +312,10 @@ class AggregatorSettings(Settings):
         {}, description='labels of nodes: {"rack": {"r12": ["node[001-018]"]}}'
     )
 
+    tls_server_config: TlsServerSection = Field(
+        TlsServerSection(), description="TLS, as exporters are configured"
+    )
+    limits: LimitsSection = Field(LimitsSection(), description="what is too much")
     budgets: dict[str, BudgetSection] = Field({}, description="limits, each under its name")
     alerts: AlertsSection = Field(AlertsSection(), description="who is told of budgets")
 

@@ -188,6 +188,14 @@ def _intake(snapshot: Snapshot) -> Iterator[Metric]:
     for reason, count in sorted(snapshot.intake_refused.items()):
         refused.add_metric([reason], count)
     yield refused
+    cut = CounterMetricFamily(
+        "wattkeeper_refused_connections",
+        "Connections to the aggregator that were not served, by reason.",
+        labels=("reason",),
+    )
+    for reason, count in sorted(snapshot.connections_refused.items()):
+        cut.add_metric([reason], count)
+    yield cut
     yield CounterMetricFamily(
         "wattkeeper_commit_failures",
         "Commits that the database did not take; nothing is lost, the next one retries.",

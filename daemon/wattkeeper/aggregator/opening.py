@@ -14,6 +14,7 @@ from wattkeeper.ledger.store import Ledger, LedgerError
 from wattkeeper.model.grid import DAY_MS
 from wattkeeper.settings import ConfigError
 from wattkeeper.telemetry.base import TelemetryError, TelemetryStore
+from wattkeeper.tls.server import ServerCertificates
 from wattkeeper.values import milliseconds
 
 
@@ -51,6 +52,21 @@ def open_ledger(settings: AggregatorSettings) -> Ledger:
     try:
         return Ledger.open(settings.ledger_url(), slot_ms=milliseconds(settings.ledger.slot))
     except (LedgerError, ConfigError) as error:
+        raise StartError(str(error)) from error
+
+
+def open_certificates(settings: AggregatorSettings) -> ServerCertificates | None:
+    """Read the certificates, None where the aggregator speaks no TLS.
+
+    Raises:
+        StartError: they cannot be used.
+
+    """
+    if not settings.tls_server_config.on:
+        return None
+    try:
+        return ServerCertificates(settings.tls_server_config)
+    except ConfigError as error:
         raise StartError(str(error)) from error
 
 

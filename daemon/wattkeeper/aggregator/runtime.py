@@ -28,6 +28,7 @@ from wattkeeper.aggregator.opening import (
     StartError,
     check_clock,
     join,
+    open_certificates,
     open_factors,
     open_folder,
     open_history,
@@ -48,8 +49,11 @@ from wattkeeper.ledger.lease import Lease
 from wattkeeper.ledger.queries.shown import newest_workload
 from wattkeeper.ledger.settlement import settle
 from wattkeeper.ledger.store import LeaseLostError, Ledger, LedgerError
+from wattkeeper.listening import door
+from wattkeeper.listening.keeper import Keeper
 from wattkeeper.model.state import Finding, State
 from wattkeeper.schedulers.base import Scheduler
+from wattkeeper.tls.server import ServerCertificates
 from wattkeeper.values import host_port, milliseconds
 
 _FRESH_S = 5.0
@@ -101,6 +105,8 @@ class Aggregator:
         self._api: Api | None = None
         self._recording: Recording | None = None
         self._runner: web.AppRunner | None = None
+        self._keeper = Keeper(settings.limits.of_connections, self._counts.cut)
+        self._certificates: ServerCertificates | None = None
         self._exporter: Exporter | None = None
         self._troubles = Troubles()
         self._tokens = KnownTokens(settings.access.tokens_file, self._troubles, now_ms)
@@ -175,7 +181,8 @@ class Aggregator:
     def url(self) -> str:
         """Where it answers."""
         host = host_port(self.settings.listen)[0]
-        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        scheme = "https" if self.settings.tls_server_config.on else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     async def start(self) -> None:
         """Open the ledger, listen, and begin to commit and to poll.
@@ -279,6 +286,8 @@ class Aggregator:
             if (why := self._troubles.why(what))
         ] or [Finding("ledger", State.OK, "takes what is delivered")]
         found += self._tokens.findings()
+        if self._certificates is not None:
+            found.append(self._certificates.finding())
         found += self.polls.findings()
         if self._pricing is not None:
             found += self._pricing.findings()
@@ -332,6 +341,7 @@ class Aggregator:
 
     def _open(self) -> None:
         settings = self.settings
+        self._certificates = open_certificates(settings)
         self._lock = open_folder(settings)
         self._ledger = open_ledger(settings)
         check_clock(self._ledger, self._now_ms())
@@ -400,6 +410,7 @@ class Aggregator:
             self._pool,
             self._scraper,
             self._renderer,
+            self._keeper,
         )
         await self._serve(app)
 
@@ -410,17 +421,18 @@ class Aggregator:
             StartError: one of them cannot be used.
 
         """
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=5)
+        self._runner = door.runner(app, self._keeper, shutdown_s=5)
         await self._runner.setup()
-        host, port = host_port(self.settings.listen)
+        address = host_port(self.settings.listen)
+        listener = door.Door(self._runner, *address, self._keeper, self._certificates)
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            await listener.start()
         except OSError as error:
             raise StartError(
                 f"listen: {self.settings.listen} cannot be used ({os.strerror(error.errno or 0)}); "
                 "is an aggregator running already? Choose another with --listen"
             ) from error
-        self.port = self._runner.addresses[0][1]
+        self.port = listener.port
         if (path := self.settings.access.socket) is not None:
             try:
                 await serve_at(self._runner, path)

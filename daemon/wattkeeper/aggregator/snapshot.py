@@ -48,14 +48,16 @@ class Snapshot:
     history: HistoryFigures | None = None
     budgets: BudgetFigures = NO_BUDGETS
     since_ms: int | None = None
+    connections_refused: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
 class DeliveryCounts:
-    """What the intake counted since the start."""
+    """What the intake counted since the start. `cut`: connections that were not served."""
 
     taken: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
+    cut: Counter[str] = field(default_factory=Counter)
     committed_ms: int | None = None
     moved: int = 0
 
@@ -146,6 +148,7 @@ class Looker:
             polls=(),
             intake=Counter(self._counts.taken),
             intake_refused=Counter(self._counts.refused),
+            connections_refused=Counter(self._counts.cut),
             committed_ms=self._counts.committed_ms,
             moved=self._counts.moved,
             leads=False,

@@ -1,0 +1,41 @@
+"""What the aggregator bears: limits that no fleet of ten thousand agents touches."""
+
+from datetime import timedelta
+
+from pydantic import Field, field_validator
+
+from wattkeeper.listening.connection import Limits
+from wattkeeper.settings import Duration, Section
+
+
+class LimitsSection(Section):
+    """What is too much. Defaults leave room for 10,000 agents behind one address."""
+
+    connections: int = Field(32_768, ge=16, le=1 << 20, description="connections in all")
+    connections_per_address: int = Field(
+        16_384, ge=16, le=1 << 20, description="connections of one address; a NAT is one"
+    )
+    header_timeout: Duration = Field(
+        timedelta(seconds=10), description="for a TLS handshake, and for the header of a request"
+    )
+    body_timeout: Duration = Field(
+        timedelta(seconds=60), description="for a body to arrive, and for an answer to move on"
+    )
+
+    @field_validator("header_timeout", "body_timeout")
+    @classmethod
+    def _sensible(cls, value: timedelta) -> timedelta:
+        if not 1 <= value.total_seconds() <= 600:
+            raise ValueError("is out of range; choose between 1s and 10m")
+        return value
+
+    @property
+    def of_connections(self) -> Limits:
+        """Those that the listener keeps."""
+        return Limits(
+            connections=self.connections,
+            per_address=self.connections_per_address,
+            header_s=self.header_timeout.total_seconds(),
+            body_s=self.body_timeout.total_seconds(),
+            answer_s=self.body_timeout.total_seconds(),
+        )

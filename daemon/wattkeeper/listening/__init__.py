@@ -1,0 +1,1 @@
+"""How both wings listen: so many connections, none that dawdles, TLS. Stands beside `settings`."""

@@ -1,0 +1,160 @@
+"""Where an application listens: counts who comes before anything is read or decrypted."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Coroutine
+from typing import Any
+
+from aiohttp import web
+
+from wattkeeper.listening.connection import Connection
+from wattkeeper.listening.keeper import Keeper
+from wattkeeper.tls.server import ServerCertificates
+
+_BACKLOG = 4096
+_NO_MORE_FILES_S = 1.0
+"""Pause where the system gives no descriptor for another connection."""
+_TELL_S = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+def runner(app: web.Application, keeper: Keeper, *, shutdown_s: float) -> web.AppRunner:
+    """Return a runner of an application whose bodies arrive as they were sent.
+
+    Left to itself aiohttp inflates what says to be compressed, before anybody asked whether it may
+    be.
+    """
+    return web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=shutdown_s,
+        keepalive_timeout=keeper.limits.idle_s,
+        auto_decompress=False,
+    )
+
+
+class Door(web.BaseSite):
+    """Listens on `host` and `port` for an application, over TLS with `certificates`.
+
+    asyncio's own server knows a connection only after its TLS handshake, so this one accepts by
+    itself.
+    """
+
+    __slots__ = ("_certificates", "_host", "_keeper", "_listeners", "_port", "_tasks", "_told")
+
+    def __init__(
+        self,
+        site: web.AppRunner,
+        host: str,
+        port: int,
+        keeper: Keeper,
+        certificates: ServerCertificates | None = None,
+    ) -> None:
+        super().__init__(site)
+        self._host = host
+        self._port = port
+        self._keeper = keeper
+        self._certificates = certificates
+        self._listeners: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._told = 0.0
+
+    @property
+    def name(self) -> str:
+        """The URL by which it is reached."""
+        scheme = "http" if self._certificates is None else "https"
+        return f"{scheme}://{f'[{self._host}]' if ':' in self._host else self._host}:{self.port}"
+
+    @property
+    def port(self) -> int:
+        """The port, also where the system chose it."""
+        return int(self._listeners[0].getsockname()[1]) if self._listeners else self._port
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address cannot be used.
+
+        """
+        await super().start()
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(
+            self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        for family, address in dict.fromkeys((info[0], info[4]) for info in found):
+            listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+            listener.setblocking(False)
+            self._listeners.append(listener)
+            self._begin(self._accept(listener))
+        if self._certificates is not None:
+            self._begin(self._certificates.follow())
+
+    async def stop(self) -> None:
+        """Listen no more; what is connected stays."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for listener in self._listeners:
+            listener.close()
+        await super().stop()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                sock, peer = await loop.sock_accept(listener)
+            except ConnectionError:
+                continue  # it went before it was its turn
+            except OSError as error:
+                self._tell("no connection can be taken: %s; raise LimitNOFILE", error)
+                await asyncio.sleep(_NO_MORE_FILES_S)
+                continue
+            self._enter(sock, peer)
+            await asyncio.sleep(0)  # many may wait: others have their turn in between
+
+    def _enter(self, sock: socket.socket, peer: Any) -> None:
+        server, certificates = self._runner.server, self._certificates
+        assert server is not None
+        admits = _anybody if certificates is None else certificates.admits
+        connection = self._keeper.enter(server, peer, admits)
+        if connection is None:
+            sock.close()
+            return
+        connection.opening = self._begin(self._open(sock, connection))
+
+    async def _open(self, sock: socket.socket, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        context = None if self._certificates is None else self._certificates.context
+        handshake_s = None if context is None else self._keeper.limits.header_s
+        try:
+            await loop.connect_accepted_socket(
+                lambda: connection, sock, ssl=context, ssl_handshake_timeout=handshake_s
+            )
+        except OSError as error:  # of TLS too, and of time
+            self._keeper.leave(connection)
+            self._keeper.refused["handshake"] += 1
+            why = getattr(error, "reason", None) or str(error) or "the client closed it"
+            self._tell("%s: no TLS connection: %s", connection.address, why)
+        except asyncio.CancelledError:
+            self._keeper.leave(connection)
+            raise
+
+    def _tell(self, message: str, *values: object) -> None:
+        """Log at most once a minute: the metrics count them all."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._told:
+            self._told = now + _TELL_S
+            _log.warning(message, *values)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _anybody(_: object) -> bool:
+    return True

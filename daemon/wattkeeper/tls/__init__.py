@@ -1,0 +1,1 @@
+"""Certificates, on both sides of a connection. Like `settings`, both wings stand on it."""

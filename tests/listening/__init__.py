@@ -1,0 +1,1 @@
+"""How both wings listen."""

@@ -23,6 +23,7 @@ from wattkeeper.sources.host import HostSource
 from wattkeeper.sources.hwmon import HwmonSource
 from wattkeeper.sources.nvml import NvmlSource
 from wattkeeper.sources.rapl import RaplSource
+from wattkeeper.tls.client import ClientCertificates
 
 _CGROUPS, _PODS, _MERGED = "cgroups", "pods", "holders"
 
@@ -135,4 +136,16 @@ def transport(settings: AgentSettings) -> HttpTransport | None:
     aggregator = settings.aggregator
     if aggregator.url is None:
         return None
-    return HttpTransport(str(aggregator.url), aggregator.shown, aggregator.timeout.total_seconds())
+    return HttpTransport(
+        str(aggregator.url),
+        aggregator.shown,
+        aggregator.timeout.total_seconds(),
+        token_file=aggregator.token_file,
+        certificates=certificates(settings),
+    )
+
+
+def certificates(settings: AgentSettings) -> ClientCertificates:
+    """Return what the agent believes and shows when it delivers."""
+    one = settings.aggregator
+    return ClientCertificates(one.ca, one.certificate, one.key, "aggregator.")

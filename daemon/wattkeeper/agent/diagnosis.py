@@ -8,10 +8,12 @@ from wattkeeper.agent.build import Node, transport
 from wattkeeper.agent.config import AgentSettings
 from wattkeeper.agent.place import boot_id
 from wattkeeper.agent.transport import RefusedError, UnreachableError
+from wattkeeper.flags import ConfigError
 from wattkeeper.model.clock import SystemClock
 from wattkeeper.model.meter import MeterSpec
 from wattkeeper.model.reading import Reading
 from wattkeeper.model.state import Finding, State
+from wattkeeper.tls.server import ServerCertificates
 
 _READ_S = 2.0
 _BETWEEN_S = 1.0
@@ -70,6 +72,7 @@ async def diagnose(settings: AgentSettings) -> Diagnosis:
         await asyncio.gather(*(source.close() for source in node.sources))
     findings.append(place.look(settings.data_dir, settings.path.procfs))
     findings += await slurm_doctor.findings(settings.slurm.nodename or settings.node)
+    findings += await asyncio.to_thread(_certificates, settings)
     findings.append(await _delivery(settings))
     seen = [MeterSeen(s, first.get(s.info.name), second.get(s.info.name)) for s in specs]
     return Diagnosis(tuple(findings), tuple(seen))
@@ -78,6 +81,16 @@ async def diagnose(settings: AgentSettings) -> Diagnosis:
 async def _readings(node: Node) -> dict[str, Reading]:
     answers = await asyncio.gather(*(source.read(_READ_S) for source in node.sources))
     return {reading.meter: reading for answer in answers for reading in answer}
+
+
+def _certificates(settings: AgentSettings) -> list[Finding]:
+    """Look at what /metrics would be served with. Blocks."""
+    if not settings.tls_server_config.on:
+        return []
+    try:
+        return [ServerCertificates(settings.tls_server_config).finding()]
+    except ConfigError as error:
+        return [Finding("tls", State.FAILING, str(error), "the agent does not start with these")]
 
 
 async def _delivery(settings: AgentSettings) -> Finding:
@@ -96,8 +109,9 @@ async def _delivery(settings: AgentSettings) -> Finding:
         state = State.DENIED if refusal.kind == "denied" else State.FAILING
         return Finding("delivery", state, str(refusal), "correct aggregator.url or its token")
     except UnreachableError as error:
-        fix = "start the aggregator, or correct aggregator.url; windows wait in the journal"
-        return Finding("delivery", State.FAILING, str(error), fix)
+        usual = "start the aggregator, or correct aggregator.url; windows wait in the journal"
+        told = str(error).removesuffix(f"; {error.fix}")
+        return Finding("delivery", State.FAILING, told, error.fix or usual)
     finally:
         await way.close()
     return Finding("delivery", State.OK, f"{settings.aggregator.url} takes deliveries")

@@ -1,16 +1,25 @@
 """How deliveries reach the aggregator: over HTTP, or (in a simulation) in the same process."""
 
 import asyncio
+import ssl
+from pathlib import Path
 from typing import Protocol
 
 import aiohttp
 import msgspec
 
 from wattkeeper.delivery.wire import CONTENT_TYPE, Ack, Batch, pack
+from wattkeeper.flags import ConfigError
+from wattkeeper.tls.client import ClientCertificates
+from wattkeeper.tls.token import read_token
 
 
 class UnreachableError(Exception):
-    """The aggregator did not take the delivery now; it is tried again."""
+    """The aggregator did not take the delivery now; it is tried again. `fix`: what to do."""
+
+    def __init__(self, message: str, fix: str = "") -> None:
+        super().__init__(f"{message}; {fix}" if fix else message)
+        self.fix = fix
 
 
 class RefusedError(Exception):
@@ -50,20 +59,33 @@ class _Problem(msgspec.Struct):
 
 
 class HttpTransport:
-    """POST /v1/windows. One connection, kept alive between windows."""
+    """POST /v1/windows. One connection, kept alive between windows.
 
-    def __init__(self, url: str, token: str | None, timeout_s: float) -> None:
+    The token in `token_file` and `certificates` are taken as they are at each delivery, so that
+    they can be renewed at any time; with another certificate the connection is opened anew.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        timeout_s: float,
+        *,
+        token_file: Path | None = None,
+        certificates: ClientCertificates | None = None,
+    ) -> None:
         self._url = url.rstrip("/") + "/v1/windows"
-        self._headers = {"Content-Type": CONTENT_TYPE}
-        self.show(token)
+        self._token = token
+        self._token_file = token_file
+        self._certificates = certificates or ClientCertificates()
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
+        self._context: ssl.SSLContext | None = None
+        self._answered = False
 
     def show(self, token: str | None) -> None:
         """Show this token from the next delivery on."""
-        self._headers.pop("Authorization", None)
-        if token is not None:
-            self._headers["Authorization"] = f"Bearer {token}"
+        self._token = token
 
     async def send(self, batch: Batch) -> Ack:
         """Deliver one batch; see `Transport`."""
@@ -92,20 +114,59 @@ class HttpTransport:
             await self._session.close()
 
     async def _post(self, body: bytes) -> tuple[int, bytes]:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                timeout=self._timeout, connector=aiohttp.TCPConnector(limit=1)
-            )
+        headers = {"Content-Type": CONTENT_TYPE}
         try:
-            async with self._session.post(
-                self._url, data=body, headers=self._headers, allow_redirects=False
+            token, context = await asyncio.to_thread(self.credentials)
+        except ConfigError as error:
+            raise UnreachableError(str(error)) from error
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
+        session = await self._connected(context)
+        try:
+            async with session.post(
+                self._url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 answer = await response.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise UnreachableError(f"{self._url}: {_reason(error)}") from error
+            raise self._unreachable(error) from error
+        self._answered = True
         if response.status >= 500 or response.status == 429:
             raise UnreachableError(f"{self._url}: answered {response.status}")
         return response.status, answer
+
+    def credentials(self) -> tuple[str | None, ssl.SSLContext | None]:
+        """Return token and certificates as they are now. Blocks.
+
+        Raises:
+            ConfigError: one of them cannot be used.
+
+        """
+        token = self._token
+        if self._token_file is not None:
+            token = read_token(self._token_file, "aggregator.token_file")
+        tls = self._url.startswith("https:")
+        return token, self._certificates.context() if tls else None
+
+    async def _connected(self, context: ssl.SSLContext | None) -> aiohttp.ClientSession:
+        if self._session is None or context is not self._context:
+            await self.close()
+            self._context, self._answered = context, False
+            connector = aiohttp.TCPConnector(limit=1, ssl=context or True)
+            self._session = aiohttp.ClientSession(timeout=self._timeout, connector=connector)
+        return self._session
+
+    def _unreachable(self, error: aiohttp.ClientError | TimeoutError) -> UnreachableError:
+        explained = None
+        if self._context is not None:
+            explained = self._certificates.explain(error, answered=self._answered)
+        if explained is not None:
+            what, fix = explained
+            return UnreachableError(f"{self._url}: {what}", fix)
+        if isinstance(error, aiohttp.ServerDisconnectedError) and self._context is None:
+            return UnreachableError(
+                f"{self._url}: {_reason(error)}", "does it speak TLS? Then write https://"
+            )
+        return UnreachableError(f"{self._url}: {_reason(error)}")
 
     def _ack(self, answer: bytes) -> Ack:
         try:

@@ -11,6 +11,7 @@ from aiohttp import web
 from wattkeeper.aggregator.access.caller import Caller
 from wattkeeper.aggregator.access.gate import Handler, caller_of
 from wattkeeper.aggregator.live import Live
+from wattkeeper.aggregator.node_certificate import check_certificate
 from wattkeeper.aggregator.openapi import problem_response
 from wattkeeper.aggregator.problem import ProblemError
 from wattkeeper.aggregator.recording import Recording
@@ -72,6 +73,7 @@ class Deliveries:
         """Take one delivery and answer with an `Ack`."""
         batch = await self._unpack(request)
         _check_node(batch, caller_of(request))
+        check_certificate(request, batch.node)
         await self._look(batch)
         ack = self._accept(batch)
         return web.Response(body=msgspec.json.encode(ack), content_type="application/json")

@@ -12,12 +12,13 @@ import aiohttp
 
 from wattkeeper.cli.command import CommandError
 from wattkeeper.flags import ConfigError, nearest
+from wattkeeper.tls.client import ClientCertificates
 
 DEFAULT_URL = "http://127.0.0.1:9746"
 SOCKET = Path("/run/wattkeeper/aggregator.sock")
 """Asked where it is there and no address is set: it knows who asks."""
 FILES = (Path("~/.config/wattkeeper/client.toml"), Path("/etc/wattkeeper/client.toml"))
-KEYS = ("url", "token_file")
+KEYS = ("url", "token_file", "ca", "certificate", "key")
 UNIX = "unix:"
 _TYPES = {"json": "application/json", "html": "text/html"}
 NO_ANSWER = 3
@@ -32,7 +33,7 @@ def find(url: str | None) -> str:
 
     """
     here = f"{UNIX}{SOCKET}" if SOCKET.is_socket() else DEFAULT_URL
-    found = url or os.environ.get("WATTKEEPER_URL") or _from_files("url") or here
+    found = url or _setting("url") or here
     if not found.startswith(("http://", "https://", f"{UNIX}/")):
         raise ConfigError(
             f"url: {found!r} is no address; write http://HOST:9746, or {UNIX}{SOCKET}"
@@ -47,13 +48,32 @@ def _token() -> str | None:
         ConfigError: the file cannot be read.
 
     """
-    if (token := os.environ.get("WATTKEEPER_TOKEN")) or (file := _from_files("token_file")) is None:
+    if (token := os.environ.get("WATTKEEPER_TOKEN")) or (file := _setting("token_file")) is None:
         return token
     try:
         return Path(file).expanduser().read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "no text"
         raise ConfigError(f"token_file: {file} cannot be read ({why})") from error
+
+
+def own_certificates() -> ClientCertificates:
+    """Return what WATTKEEPER_CA, WATTKEEPER_CERTIFICATE, WATTKEEPER_KEY and `client.toml` name.
+
+    Raises:
+        ConfigError: a `client.toml` that cannot be read.
+
+    """
+    ca, certificate, key = (
+        None if (given := _setting(name)) is None else Path(given).expanduser()
+        for name in ("ca", "certificate", "key")
+    )
+    return ClientCertificates(ca, certificate, key)
+
+
+def _setting(key: str) -> str | None:
+    """Return a setting of clients: its variable, else the first `client.toml` that has it."""
+    return os.environ.get(f"WATTKEEPER_{key.upper()}") or _from_files(key)
 
 
 def _from_files(wanted: str) -> str | None:
@@ -79,14 +99,18 @@ def ask(
     query: Mapping[str, str | None] | None = None,
     *,
     patience_s: float = 120.0,
+    certificates: ClientCertificates | None = None,
 ) -> Any:
     """Return the aggregator's answer to `GET path`; parameters that are None are left out.
+
+    `certificates`: other ones than those of `client.toml`.
 
     Raises:
         CommandError: nobody answers, or the answer is a problem; says what to do.
 
     """
-    return asyncio.run(asked(find(url), path, query, patience_s=patience_s))
+    found = asked(find(url), path, query, patience_s=patience_s, certificates=certificates)
+    return asyncio.run(found)
 
 
 async def asked(
@@ -95,9 +119,11 @@ async def asked(
     query: Mapping[str, str | None] | None = None,
     *,
     patience_s: float = 120.0,
+    certificates: ClientCertificates | None = None,
 ) -> Any:
     """Return the same, inside an event loop; `base` is what `find` returns."""
-    return json.loads(await _fetch(base, path, query, patience_s, "json"))
+    found = await _fetch(base, path, query, patience_s, "json", certificates=certificates)
+    return json.loads(found)
 
 
 def tell(
@@ -144,21 +170,26 @@ async def _fetch(
     body: Mapping[str, Any] | None = None,
     *,
     token: str | None = None,
+    certificates: ClientCertificates | None = None,
 ) -> bytes:
     shown = token or await asyncio.to_thread(_token)
+    own = certificates or await asyncio.to_thread(own_certificates)
     given = {name: value for name, value in (query or {}).items() if value is not None}
     try:
-        return await _get(base, path, given, patience_s, kind, body, shown)
-    except aiohttp.ClientConnectorError as error:
-        raise CommandError(
-            f"no aggregator answers at {base} ({error.strerror or error}). Start one with "
-            "`wattkeeper aggregator`, or say where it is with --url, WATTKEEPER_URL or client.toml",
-            code=NO_ANSWER,
-        ) from error
+        return await _get(base, path, given, patience_s, kind, body, shown, own)
     except (aiohttp.ClientError, TimeoutError) as error:
-        raise CommandError(
-            f"{base}{path}: {str(error) or 'no answer in time'}", NO_ANSWER
-        ) from error
+        explained = own.explain(error) if base.startswith("https:") else None
+        if explained is not None:
+            told = f"{base}: {'; '.join(filter(None, explained))}"
+        elif isinstance(error, aiohttp.ClientConnectorError):
+            told = (
+                f"no aggregator answers at {base} ({error.strerror or error}). Start one with "
+                "`wattkeeper aggregator`, or say where it is with --url, WATTKEEPER_URL or "
+                "client.toml"
+            )
+        else:
+            told = f"{base}{path}: {str(error) or 'no answer in time'}"
+        raise CommandError(told, NO_ANSWER) from error
 
 
 async def _get(
@@ -169,15 +200,19 @@ async def _get(
     kind: Literal["json", "html"],
     sent: Mapping[str, Any] | None,
     token: str | None,
+    certificates: ClientCertificates,
 ) -> bytes:
     method = "GET" if sent is None else "POST"
     timeout = aiohttp.ClientTimeout(total=patience_s, sock_connect=10)
     headers = {"Accept": f"{_TYPES[kind]}, application/problem+json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    origin, connector = base, None
+    origin = base
+    connector: aiohttp.BaseConnector | None = None
     if base.startswith(UNIX):
         origin, connector = "http://localhost", aiohttp.UnixConnector(base.removeprefix(UNIX))
+    elif base.startswith("https:"):
+        connector = aiohttp.TCPConnector(ssl=await asyncio.to_thread(certificates.context))
     async with (
         aiohttp.ClientSession(timeout=timeout, headers=headers, connector=connector) as session,
         session.request(method, f"{origin}{path}", params=dict(query), json=sent) as answer,

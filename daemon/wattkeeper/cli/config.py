@@ -42,6 +42,7 @@ class Config(Command):
         loaded = {program: _load(program, self.config) for program in programs}
         if self.action == "check":
             for program in programs:
+                _try_certificates(loaded[program].settings)
                 print(f"{program}: fine ({self.config or _source(program)})")
                 for remark in _remarks(loaded[program].settings):
                     print(f"{program}: {remark}")
@@ -82,6 +83,27 @@ def _load(program: Program, config: Path | None) -> Loaded[Any]:
     from wattkeeper.aggregator.config import AggregatorSettings
 
     return load_with_origins(AggregatorSettings, program=program, config_path=config)
+
+
+def _try_certificates(settings: BaseModel) -> None:
+    """Read what is only named by the settings.
+
+    Raises:
+        ConfigError: a certificate, key or token cannot be used.
+
+    """
+    from wattkeeper.agent.config import AgentSettings
+    from wattkeeper.tls.server import ServerCertificates
+
+    section = settings.tls_server_config  # type: ignore[attr-defined]  # both programs have it
+    if section.on and (trouble := ServerCertificates(section).trouble):
+        raise ConfigError(trouble)
+    if isinstance(settings, AgentSettings):
+        from wattkeeper.agent.build import transport
+
+        way = transport(settings)
+        if way is not None:
+            way.credentials()
 
 
 def _remarks(settings: BaseModel) -> Iterator[str]:

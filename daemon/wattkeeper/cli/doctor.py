@@ -68,9 +68,16 @@ class Doctor:
 
 def _centre(settings: AgentSettings) -> list[Finding]:
     """Return how the aggregator is; none if it does not answer, which `delivery` says already."""
+    from wattkeeper.agent.build import certificates
+
     url = settings.aggregator.url
     try:
-        answer = ask(None if url is None else str(url), "/v1/findings", patience_s=_PATIENCE_S)
+        answer = ask(
+            None if url is None else str(url),
+            "/v1/findings",
+            patience_s=_PATIENCE_S,
+            certificates=None if url is None else certificates(settings),
+        )
     except (CommandError, ConfigError):
         return []
     return [

@@ -67,7 +67,7 @@ class Up(Command):
         ]
         aggregator = load(AggregatorSettings, program="aggregator", overrides=folders[1])
         token = aggregator.token.get_secret_value() if aggregator.token else None
-        delivery = {"url": _near(aggregator.listen)} | ({"token": token} if token else {})
+        delivery = {"url": _near(aggregator)} | ({"token": token} if token else {})
         agent = load(
             AgentSettings, program="agent", overrides=folders[0] | {"aggregator": delivery}
         )
@@ -83,13 +83,14 @@ class Up(Command):
         return Demo(duration=_DEMO, **folder).run()
 
 
-def _near(listen: str) -> str:
-    """Return the URL by which this machine reaches what listens at an address."""
-    host, port = host_port(listen)
+def _near(aggregator: AggregatorSettings) -> str:
+    """Return the URL by which this machine reaches the aggregator."""
+    host, port = host_port(aggregator.listen)
     with contextlib.suppress(ValueError):  # a name, not an address
         if ip_address(host).is_unspecified:
             host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if aggregator.tls_server_config.on else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 async def _has_meter(settings: AgentSettings) -> bool:
@@ -114,7 +115,7 @@ async def _serve(agent: AgentSettings, aggregator: AggregatorSettings, stop: asy
 
     centre = Aggregator(aggregator, schedulers(aggregator))
     await centre.start()
-    print(f"The page: {centre.url}/   Agent: http://{agent.listen}/metrics   (Ctrl-C ends both)")
+    print(f"The page: {centre.url}/   Agent: {agent.listen}/metrics   (Ctrl-C ends both)")
     try:
         await Agent(agent).serve(stop)
     finally:

@@ -4,6 +4,8 @@ aiohttp limits how long a connection may rest between requests, and nothing of a
 """
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +40,7 @@ class Connection(asyncio.Protocol):
     def __init__(
         self,
         inner: web.RequestHandler,
+        sock: socket.socket,
         address: str,
         limits: Limits,
         *,
@@ -47,7 +50,8 @@ class Connection(asyncio.Protocol):
     ) -> None:
         self.inner = inner
         self.address = address
-        self.opening: asyncio.Task[None] | None = None
+        self._sock = sock
+        self.cut_short = False
         self._limits = limits
         self._admits = admits
         self._refused = refused
@@ -61,10 +65,17 @@ class Connection(asyncio.Protocol):
     def cut(self, why: str) -> None:
         """End it now, for a reason that is counted."""
         self._refused(why)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """End it now, also in its TLS handshake."""
+        self.cut_short = True
         if self._transport is not None:
             self._transport.abort()
-        elif self.opening is not None:
-            self.opening.cancel()
+            return
+        # Not by a cancelled task: asyncio leaks the socket of a handshake that is not begun yet.
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def header_came(self) -> None:
         """Note that a request's header is complete."""

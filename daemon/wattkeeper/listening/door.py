@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Coroutine
 from typing import Any
 
 from aiohttp import web
@@ -42,8 +41,6 @@ class Door(web.BaseSite):
     itself.
     """
 
-    __slots__ = ("_certificates", "_host", "_keeper", "_listeners", "_port", "_tasks", "_told")
-
     def __init__(
         self,
         site: web.AppRunner,
@@ -58,6 +55,8 @@ class Door(web.BaseSite):
         self._keeper = keeper
         self._certificates = certificates
         self._listeners: list[socket.socket] = []
+        self._loops: list[asyncio.Task[None]] = []
+        self._opening: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._told = 0.0
 
@@ -88,17 +87,20 @@ class Door(web.BaseSite):
             listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
             listener.setblocking(False)
             self._listeners.append(listener)
-            self._begin(self._accept(listener))
+            self._loops.append(loop.create_task(self._accept(listener)))
         if self._certificates is not None:
-            self._begin(self._certificates.follow())
+            self._loops.append(loop.create_task(self._certificates.follow()))
 
     async def stop(self) -> None:
-        """Listen no more; what is connected stays."""
-        for task in self._tasks:
+        """Listen no more; what is connected stays, and what is not yet ends."""
+        for task in self._loops:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._loops, return_exceptions=True)
         for listener in self._listeners:
             listener.close()
+        for connection in self._opening:
+            connection.hang_up()
+        await asyncio.gather(*self._tasks)
         await super().stop()
 
     async def _accept(self, listener: socket.socket) -> None:
@@ -119,11 +121,14 @@ class Door(web.BaseSite):
         server, certificates = self._runner.server, self._certificates
         assert server is not None
         admits = _anybody if certificates is None else certificates.admits
-        connection = self._keeper.enter(server, peer, admits)
+        connection = self._keeper.enter(server, sock, peer, admits)
         if connection is None:
             sock.close()
             return
-        connection.opening = self._begin(self._open(sock, connection))
+        self._opening.add(connection)
+        task = asyncio.get_running_loop().create_task(self._open(sock, connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _open(self, sock: socket.socket, connection: Connection) -> None:
         loop = asyncio.get_running_loop()
@@ -135,12 +140,13 @@ class Door(web.BaseSite):
             )
         except OSError as error:  # of TLS too, and of time
             self._keeper.leave(connection)
+            if connection.cut_short:
+                return
             self._keeper.refused["handshake"] += 1
             why = getattr(error, "reason", None) or str(error) or "the client closed it"
             self._tell("%s: no TLS connection: %s", connection.address, why)
-        except asyncio.CancelledError:
-            self._keeper.leave(connection)
-            raise
+        finally:
+            self._opening.discard(connection)
 
     def _tell(self, message: str, *values: object) -> None:
         """Log at most once a minute: the metrics count them all."""
@@ -148,12 +154,6 @@ class Door(web.BaseSite):
         if now >= self._told:
             self._told = now + _TELL_S
             _log.warning(message, *values)
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
 
 def _anybody(_: object) -> bool:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import socket
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -37,7 +38,11 @@ class Keeper:
         return len(self._all)
 
     def enter(
-        self, make: Callable[[], web.RequestHandler], peer: Any, admits: Callable[[Any], bool]
+        self,
+        make: Callable[[], web.RequestHandler],
+        sock: socket.socket,
+        peer: Any,
+        admits: Callable[[Any], bool],
     ) -> Connection | None:
         """Return a new connection from `peer` (as a socket tells it); None where it is refused.
 
@@ -52,7 +57,13 @@ class Keeper:
             return None
         inner = make()
         connection = Connection(
-            inner, address, self.limits, admits=admits, refused=self._refuse, closed=self.leave
+            inner,
+            sock,
+            address,
+            self.limits,
+            admits=admits,
+            refused=self._refuse,
+            closed=self.leave,
         )
         self._all[connection] = self._silent[connection] = None
         self._by_address[address] += 1

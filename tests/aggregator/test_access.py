@@ -60,6 +60,7 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/prometheus/targets"): SCRAPERS,
     ("POST", "/v1/windows"): {"agent", "shared"},
     ("POST", "/v1/statements"): {"operator", "shared"},
+    ("POST", "/v1/forget"): OPERATORS,
 }
 """Who may ask what, written down once more: what is served and not in here fails the test."""
 

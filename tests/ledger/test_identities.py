@@ -26,7 +26,7 @@ from wattkeeper.schedulers.base import Knowledge, WorkloadInfo
 
 YEAR = 365 * DAY_MS
 LATER = T0 + 2 * YEAR
-BREACH = '{"scope":"user ada","top":[{"kind":"user","name":"ada","watts":1.0}]}'
+BREACH = '{"scope":"user ines","top":[{"kind":"user","name":"ines","watts":1.0}]}'
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def book(intake: Intake) -> Callable[..., None]:
 
 
 def told(raw_id: str, start_ms: int, end_ms: int | None = None, **more: object) -> Knowledge:
-    """Return what a scheduler says of one run of ada's."""
-    words: dict[str, object] = {"user": "ada", "account": "lab", "name": "secret plan", **more}
+    """Return what a scheduler says of one run of ines's."""
+    words: dict[str, object] = {"user": "ines", "account": "lab", "name": "secret plan", **more}
     state = "RUNNING" if end_ms is None else "COMPLETED"
     words.setdefault("job_id", raw_id)
     info = WorkloadInfo(
@@ -78,7 +78,7 @@ def everything(ledger: Ledger) -> str:
 
 def test_old_runs_have_pseudonyms_and_sums_stay(ledger: Ledger, book: Callable[..., None]) -> None:
     """One person stays one person; who has newer runs has the name in these."""
-    for number, (user, day) in enumerate((("ada", 0), ("ada", 2), ("eva", 0), ("ada", 500))):
+    for number, (user, day) in enumerate((("ines", 0), ("ines", 2), ("eva", 0), ("ines", 500))):
         labels = {"user": user, "name": f"{user} trains", "account": "lab"}
         book(number, holder(str(number), T0 + day * DAY_MS, **labels))
     before = {by: report(ledger, by) for by in (*DIMENSIONS, "label:qos")}
@@ -86,17 +86,17 @@ def test_old_runs_have_pseudonyms_and_sums_stay(ledger: Ledger, book: Callable[.
     found = users(ledger)
     assert found["0"] == found["1"] != found["2"]
     assert all(found[old].startswith(MARK) for old in "012")
-    assert found["3"] == "ada"
+    assert found["3"] == "ines"
     for by, then in before.items():
         now = report(ledger, by)
         assert now.total_uj == then.total_uj
         if by not in ("user", "name"):
             assert now.rows == then.rows
     sums = {row.key: row.energy_uj for row in report(ledger, "user").rows if row.kind == "group"}
-    assert sums == {found["0"]: 20_000, found["2"]: 10_000, "ada": 10_000}
+    assert sums == {found["0"]: 20_000, found["2"]: 10_000, "ines": 10_000}
     assert all(meter.residual_uj == 0 for meter in balance(ledger).meters)
     assert "eva" not in everything(ledger)
-    assert "ada trains" not in everything(ledger).replace("'ada', 'ada trains'", "")
+    assert "ines trains" not in everything(ledger).replace("'ines', 'ines trains'", "")
 
 
 def test_the_pseudonym_is_the_same_until_the_last_name_is_gone(
@@ -104,14 +104,14 @@ def test_the_pseudonym_is_the_same_until_the_last_name_is_gone(
 ) -> None:
     """Runs of other years get it too; after the last one nothing leads from the name to it."""
     for number, day in enumerate((0, 100, 200)):
-        book(number, holder(str(number), T0 + day * DAY_MS, user="ada"))
+        book(number, holder(str(number), T0 + day * DAY_MS, user="ines"))
     expire(ledger, T0 + 50 * DAY_MS)
     expire(ledger, T0 + 150 * DAY_MS)
     found = users(ledger)
-    assert found["0"] == found["1"] != found["2"] == "ada"
+    assert found["0"] == found["1"] != found["2"] == "ines"
     expire(ledger, T0 + 250 * DAY_MS)
     assert len(set(users(ledger).values())) == 1
-    assert "ada" not in everything(ledger)
+    assert "ines" not in everything(ledger)
 
 
 def test_what_still_runs_is_not_old(ledger: Ledger) -> None:
@@ -120,10 +120,10 @@ def test_what_still_runs_is_not_old(ledger: Ledger) -> None:
     record_knowledge(
         ledger,
         "simulated",
-        Knowledge([WorkloadInfo("c", "simulated", "2", "2", user="ada")]),
+        Knowledge([WorkloadInfo("c", "simulated", "2", "2", user="ines")]),
     )
     expire(ledger, T0 - 1)
-    assert users(ledger) == {"1": "ada", "2": "ada"}
+    assert users(ledger) == {"1": "ines", "2": "ines"}
 
 
 @pytest.mark.parametrize("cluster", ["", "c"])
@@ -131,47 +131,47 @@ def test_one_person_is_forgotten_at_once(
     ledger: Ledger, book: Callable[..., None], cluster: str
 ) -> None:
     """Old runs that had a pseudonym too: it led back to the name. Others are as they were."""
-    book(1, holder("1", T0, user="ada"))
-    book(2, holder("2", T0 + YEAR, user="ada", account="ada"))
+    book(1, holder("1", T0, user="ines"))
+    book(2, holder("2", T0 + YEAR, user="ines", account="ines"))
     book(3, holder("3", T0 + YEAR, user="eva"))
     expire(ledger, T0 + YEAR // 2)
     reach(ledger, "lab", "warn", T0, 1.0, None, BREACH)
     before = users(ledger)
-    done = forget(ledger, "ada", LATER, cluster)
+    done = forget(ledger, "ines", LATER, cluster)
     assert (done.runs, done.breaches, done.remaining) == (2, 1, {"account": 1})
     assert users(ledger) == {"1": done.pseudonym, "2": done.pseudonym, "3": "eva"}
     assert done.pseudonym not in before.values()
-    rest = everything(ledger).replace("'ada'", "", 1)  # the account
-    assert ("ada" in rest) == bool(cluster)  # the person may have runs in other clusters
+    rest = everything(ledger).replace("'ines'", "", 1)  # the account
+    assert ("ines" in rest) == bool(cluster)  # the person may have runs in other clusters
     assert done.pseudonym in history(ledger, ["lab"], 1)["lab"][0].detail
     assert forget(ledger, "nobody", LATER).runs == 0
 
 
 def test_late_words_bring_no_name_back(ledger: Ledger, book: Callable[..., None]) -> None:
     """Neither of runs that are known, nor of those that are first heard of now; new runs do."""
-    book(1, holder("1", T0, user="ada", name="secret plan"))
-    done = forget(ledger, "ada", T0 + 100 * SLOT)
-    book(2, holder("2", T0 + SLOT, user="ada", name="secret plan"))
+    book(1, holder("1", T0, user="ines", name="secret plan"))
+    done = forget(ledger, "ines", T0 + 100 * SLOT)
+    book(2, holder("2", T0 + SLOT, user="ines", name="secret plan"))
     record_knowledge(ledger, "simulated", told("1", T0, T0 + SLOT))
     record_knowledge(ledger, "simulated", told("3", T0 + 2 * SLOT))
     record_knowledge(ledger, "simulated", told("4", T0 + 101 * SLOT))
-    book(5, holder("5", T0 + 102 * SLOT, user="ada"))
-    assert users(ledger) == {"1": done.pseudonym, "2": "", "3": "", "4": "ada", "5": "ada"}
+    book(5, holder("5", T0 + 102 * SLOT, user="ines"))
+    assert users(ledger) == {"1": done.pseudonym, "2": "", "3": "", "4": "ines", "5": "ines"}
     rows = {row.key: row.energy_uj for row in report(ledger, "user").rows if row.kind == "group"}
-    assert rows == {done.pseudonym: 10_000, "": 10_000, "ada": 10_000}
+    assert rows == {done.pseudonym: 10_000, "": 10_000, "ines": 10_000}
 
 
 def test_a_pod_is_called_by_its_uid(ledger: Ledger) -> None:
     """Its name is its id as well; its owner keeps a name, without the person's."""
     uid = "1f0e2d3c-0000-4000-8000-000000000001"
-    words = {"namespace": "lab", "job_id": "jupyter-ada-0", "owner_name": "jupyter-ada"}
-    info = told(uid, T0, T0 + SLOT, name="jupyter-ada-0", **words)
+    words = {"namespace": "lab", "job_id": "jupyter-ines-0", "owner_name": "jupyter-ines"}
+    info = told(uid, T0, T0 + SLOT, name="jupyter-ines-0", **words)
     record_knowledge(ledger, "simulated", info)
-    done = forget(ledger, "ada", LATER)
+    done = forget(ledger, "ines", LATER)
     record_knowledge(ledger, "simulated", info)
     (found,) = jobs(ledger, JobFilter())
     assert (found.job_id, found.owner_name) == (uid, f"jupyter-{done.pseudonym}")
-    assert "ada" not in everything(ledger)
+    assert "ines" not in everything(ledger)
 
 
 def test_old_breaches_name_no_people(ledger: Ledger) -> None:
@@ -197,10 +197,10 @@ def test_it_goes_on_where_it_was(ledger: Ledger, monkeypatch: pytest.MonkeyPatch
         record_knowledge(ledger, "simulated", told(str(number), T0, T0 + SLOT))
     expiry = Expiry(ledger)
     assert expiry.piece(LATER)
-    assert sorted(users(ledger).values()).count("ada") == 3
+    assert sorted(users(ledger).values()).count("ines") == 3
     assert expiry.piece(LATER)
     assert not expiry.piece(LATER)
-    assert "ada" not in everything(ledger)
+    assert "ines" not in everything(ledger)
 
 
 def test_a_name_is_not_in_the_files(tmp_path: Path) -> None:
@@ -208,13 +208,14 @@ def test_a_name_is_not_in_the_files(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite"
     ledger = Ledger.open(path)
     labels = {"comment": "call zebulon", "team": "zebulon-lab"}
-    for number in range(300):
-        known = told(str(number), T0, user="zebulon", name=f"zebulon {number}", labels=labels)
-        record_knowledge(ledger, "simulated", known)
-    for number in range(300):
-        more = {"labels": {**labels, "qos": "x" * (number % 90)}, "name": "zebulon" * (number % 9)}
-        known = told(str(number), T0, T0 + SLOT, user="zebulon", **more)
-        record_knowledge(ledger, "simulated", known)
+    for round_ in range(6):
+        known: list[WorkloadInfo] = []
+        for number in range(round_, 300):
+            also = labels | {"qos": "x" * ((number * 7 + round_ * 31) % 90)}
+            name = f"zebulon {number}" * round_
+            info = told(str(number), T0, user="zebulon", name=name, labels=also)
+            known += info.workloads
+        record_knowledge(ledger, "simulated", Knowledge(known, complete_ms=T0 + round_))
     assert forget(ledger, "zebulon", LATER).on_disk == ""
     for file in tmp_path.iterdir():
         assert b"zebulon" not in file.read_bytes(), file
@@ -231,7 +232,7 @@ def test_who_reads_while_a_name_goes_is_told(tmp_path: Path) -> None:
     reader.execute("SELECT * FROM identity").fetchall()
     with ledger.engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA busy_timeout=10")
-    assert "-wal" in forget(ledger, "ada", LATER).on_disk
+    assert "-wal" in forget(ledger, "ines", LATER).on_disk
     reader.close()
     ledger.close()
 

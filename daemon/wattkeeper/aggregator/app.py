@@ -8,9 +8,9 @@ from typing import Any
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
-from wattkeeper.aggregator import closed, windows
+from wattkeeper.aggregator import closed, identities, windows
 from wattkeeper.aggregator.access.gate import Gate
-from wattkeeper.aggregator.access.roles import AGENTS, CLOSERS, PUBLIC, SCRAPERS
+from wattkeeper.aggregator.access.roles import AGENTS, CLOSERS, OPERATORS, PUBLIC, SCRAPERS
 from wattkeeper.aggregator.endpoint import Endpoint
 from wattkeeper.aggregator.metrics import Exporter
 from wattkeeper.aggregator.openapi import document
@@ -51,6 +51,7 @@ def build(
     endpoints: Sequence[Endpoint[Any]],
     deliveries: windows.Deliveries,
     statements: closed.Closed,
+    people: identities.Identities,
     exporter: Exporter,
     gate: Gate,
     pool: Executor,
@@ -70,6 +71,7 @@ def build(
         gate.add(app, "GET", endpoint.path, endpoint.handler(pool), endpoint.who)
     gate.add(app, "POST", windows.PATH, deliveries.handle, AGENTS)
     gate.add(app, "POST", closed.PATH, statements.handle, CLOSERS)
+    gate.add(app, "POST", identities.PATH, people.handle, OPERATORS)
     pages.add_to(app, gate)
 
     async def metrics(request: web.Request) -> web.Response:
@@ -83,6 +85,7 @@ def build(
         {
             windows.PATH: windows.openapi(),
             closed.PATH: closed.openapi(),
+            identities.PATH: identities.openapi(),
             "/metrics": _plain("Metrics for Prometheus", "text/plain"),
             "/openapi.json": _plain("This document", "application/json"),
             **Pages.documented(),

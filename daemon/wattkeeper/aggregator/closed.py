@@ -8,12 +8,13 @@ from functools import partial
 from typing import Any
 
 from aiohttp import web
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from wattkeeper.aggregator import closing, periods, statement_answers
 from wattkeeper.aggregator.access.roles import OPERATORS
 from wattkeeper.aggregator.endpoint import Endpoint, Query, alike
 from wattkeeper.aggregator.openapi import problem_response
+from wattkeeper.aggregator.posted import posted
 from wattkeeper.aggregator.pricing import Pricing
 from wattkeeper.aggregator.problem import ProblemError
 from wattkeeper.aggregator.statement_lines import Lines, total, write
@@ -29,7 +30,6 @@ from wattkeeper.ledger.store import Ledger
 from wattkeeper.model import grid
 
 PATH = "/v1/statements"
-_MOST_BYTES = 4096
 _ZONES_APART_MS = 26 * 3_600_000
 """Between the midnights of one date, at most: 12 hours behind UTC to 14 before it."""
 
@@ -84,7 +84,7 @@ class Closed:
 
     async def handle(self, request: web.Request) -> web.Response:
         """Close a period and answer with its statement."""
-        asked = await _read(request)
+        asked = await posted(request, statement_answers.Close)
         loop = asyncio.get_running_loop()
         made = await loop.run_in_executor(self._pool, self.close, asked)
         location = {"Location": f"{PATH}/{made.number}"}
@@ -196,26 +196,6 @@ def _check_holes(
                 f"{one.told()['timezone']}"
             )
             raise ProblemError(409, "hole", detail, "timezone")
-
-
-async def _read(request: web.Request) -> statement_answers.Close:
-    if request.content_type != "application/json":
-        # Also keeps pages of others from closing periods by a form in somebody's browser.
-        detail = "send Content-Type: application/json"
-        raise ProblemError(415, "unsupported-media-type", detail, "Content-Type")
-    body = bytearray()
-    async for piece in request.content.iter_any():
-        body += piece
-        if len(body) > _MOST_BYTES:
-            detail = f"what closes a period has at most {_MOST_BYTES} bytes"
-            raise ProblemError(413, "too-large", detail, "body")
-    try:
-        return statement_answers.Close.model_validate_json(bytes(body))
-    except ValidationError as error:
-        item = error.errors()[0]
-        name = str(item["loc"][0]) if item["loc"] else "body"
-        detail = f"{name}: {item['msg']}"
-        raise ProblemError(400, "bad-parameter", detail, name) from error
 
 
 def _names(numbers: set[int]) -> str:

@@ -130,11 +130,21 @@ NO_HISTORY = "none"
 
 
 class RetentionSection(Section):
-    """How long the store in data_dir keeps what; an engine keeps what it is told to."""
+    """How long the store in data_dir keeps what (an engine keeps what it is told to), and names."""
 
     full: Duration = Field(timedelta(days=30), description="every window")
     five_minutes: Duration = Field(timedelta(days=731), description="rows of five minutes")
     hours: Duration | None = Field(None, description="rows of an hour; by default for ever")
+    identities: Duration = Field(
+        timedelta(days=396), description="names of people in the ledger; then pseudonyms"
+    )
+
+    @field_validator("identities")
+    @classmethod
+    def _long_enough(cls, value: timedelta) -> timedelta:
+        if value < timedelta(days=1):
+            raise ValueError("is too short; a day at least")
+        return value
 
     @model_validator(mode="after")
     def _falling(self) -> Self:
@@ -302,7 +312,7 @@ class AggregatorSettings(Settings):
     ledger: LedgerSection = Field(LedgerSection(), description="the books")
     telemetry: TelemetrySection = Field(TelemetrySection(), description="the history")
     retention: RetentionSection = Field(
-        RetentionSection(), description="how long the history is kept"
+        RetentionSection(), description="how long history and names are kept"
     )
     metrics: MetricsSection = Field(MetricsSection(), description="exported metrics")
     slurm: SlurmSection = Field(SlurmSection(), description="jobs, their GPUs, and nodes")

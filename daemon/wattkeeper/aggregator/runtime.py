@@ -21,6 +21,7 @@ from wattkeeper.aggregator.closed import Closed
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.fetching import Fetching
 from wattkeeper.aggregator.fleet import Fleet
+from wattkeeper.aggregator.identities import Identities
 from wattkeeper.aggregator.leading import Leading
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.metrics import Exporter
@@ -116,6 +117,7 @@ class Aggregator:
         self._leading: Leading | None = None
         self._budgets: list[Budget] = []
         self._budgeting: Budgeting | None = None
+        self._identities: Identities | None = None
         self._pool = ThreadPoolExecutor(_THREADS, "ask")
         # Apart from the questions, so that slow ones hold up neither deliveries nor scrapes.
         self._writer = ThreadPoolExecutor(1, "commit")
@@ -155,6 +157,13 @@ class Aggregator:
         if self._budgeting is None:
             raise RuntimeError("the aggregator is not started")
         return self._budgeting
+
+    @property
+    def identities(self) -> Identities:
+        """What keeps names of people for a time."""
+        if self._identities is None:
+            raise RuntimeError("the aggregator is not started")
+        return self._identities
 
     @property
     def exporter(self) -> Exporter:
@@ -224,6 +233,7 @@ class Aggregator:
         )
         self._tasks += fetching.begin()
         self._tasks += self.budgeting.begin()
+        self._tasks += self.identities.begin()
         _log.info("listening on %s, ledger %s", self.url, self.ledger)
         _log.info("%s", self.callers)
 
@@ -295,6 +305,8 @@ class Aggregator:
             found += self._recording.findings()
         if self._budgeting is not None:
             found += self._budgeting.findings()
+        if self._identities is not None:
+            found += self._identities.findings()
         return found
 
     async def commit(self) -> bool:
@@ -397,6 +409,14 @@ class Aggregator:
             leads=lambda: self.lease.token is not None,
         )
         statements = Closed(ledger, self.pricing, pool=self._pool, now_ms=self._now_ms)
+        self._identities = Identities(
+            ledger,
+            milliseconds(settings.retention.identities),
+            leads=lambda: self.lease.token is not None,
+            troubles=self._troubles,
+            writer=self._writer,
+            now_ms=self._now_ms,
+        )
         app = build(
             (
                 *self._api.endpoints(),
@@ -405,6 +425,7 @@ class Aggregator:
             ),
             deliveries,
             statements,
+            self._identities,
             self._exporter,
             Gate(self.callers),
             self._pool,

@@ -113,23 +113,36 @@ def lock_members(connection: sa.Connection) -> None:
     connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MEMBERS_LOCK)))
 
 
-def overwrite_old(engine: sa.Engine) -> str:
+def rewrite(engine: sa.Engine) -> str:
     """Let nothing be found in the database's files that is in no row any more.
 
-    Return why that could not be done, "" if it was. To be called outside of a transaction.
+    Return why that could not be done, "" if it was. To be called outside of a transaction. Takes
+    as long as it takes to copy the file: pages that were split or merged keep parts of old rows.
     """
-    if is_shared(engine):
-        return _ROWS_STAY
+    return _ROWS_STAY if is_shared(engine) else _pragmas(engine, "VACUUM", _EMPTY_LOG)
+
+
+def empty_log(engine: sa.Engine) -> str:
+    """Let SQLite's write-ahead log hold no old rows; return why that could not be done."""
+    return "" if is_shared(engine) else _pragmas(engine, _EMPTY_LOG)
+
+
+def _pragmas(engine: sa.Engine, *statements: str) -> str:
     connection = engine.raw_connection()
+    busy: tuple[int, ...] | None = None
     try:
         cursor = connection.cursor()
-        busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone() or (1, 0, 0)
+        for statement in statements:
+            busy = cursor.execute(statement).fetchone()
         cursor.close()
+    except sqlite3.OperationalError as error:
+        return f"old rows may be left in free parts of the file: {error}; try again"
     finally:
         connection.close()
-    return _IN_WAL if busy else ""
+    return _IN_WAL if busy and busy[0] else ""
 
 
+_EMPTY_LOG = "PRAGMA wal_checkpoint(TRUNCATE)"
 _ROWS_STAY = (
     "PostgreSQL keeps old rows in its files until VACUUM FULL of identity, workload, "
     "workload_label and breach, and in its WAL as long as that is kept"

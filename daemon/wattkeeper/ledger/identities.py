@@ -67,7 +67,7 @@ def forget(ledger: Ledger, user: str, at_ms: int, cluster: str = "") -> Forgotte
         breaches = forget_in_breaches(connection, user, called)
         if not cluster:
             connection.execute(sa.delete(_pseudonym).where(_pseudonym.c.user == user))
-    on_disk = database.overwrite_old(ledger.engine)
+    on_disk = database.rewrite(ledger.engine) if count or breaches else ""
     return Forgotten(called, count, breaches, dict(remaining), on_disk)
 
 
@@ -85,14 +85,13 @@ class Expiry:
     """Gives runs that are older than names are kept their pseudonyms, in pieces.
 
     It goes through all that have names, again and again; each run that it changed says so, in
-    the same transaction. `changed` counts them.
+    the same transaction.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._after = 0
         self._named: set[str] = set()
-        self.changed = 0
 
     def piece(self, before_ms: int) -> bool:
         """Look at the next runs; erase those that ended before an instant (UTC).
@@ -112,7 +111,6 @@ class Expiry:
             with self._ledger.leading() as connection:
                 for runs in _read(connection, old):
                     _pseudonymise(connection, runs)
-            self.changed += len(old)
         if len(found) == PIECE:
             self._after = found[-1].workload
             return True
@@ -131,10 +129,8 @@ class Expiry:
             connection.execute(
                 sa.delete(schema.forgotten).where(schema.forgotten.c.at_ms < before_ms)
             )
-            self.changed += thin_breaches(connection, before_ms)
-        if self.changed:
-            database.overwrite_old(self._ledger.engine)
-            self.changed = 0
+            thin_breaches(connection, before_ms)
+        database.empty_log(self._ledger.engine)
 
 
 def _named_after(after: int) -> "sa.Select[tuple[int, str, int]]":

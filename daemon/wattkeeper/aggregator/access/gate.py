@@ -80,13 +80,14 @@ class Gate:
         if who is not ANYONE:
             caller = await self._callers.caller(request)
             if Role.AGENT not in who or caller.proven or certificate_of(request) is None:
-                self._check(caller, who, request.path[:80])
+                self._check(caller, who, request)
             request[CALLER] = caller
         return await handler(request)
 
-    def _check(self, caller: Caller, who: Audience, path: str) -> None:
+    def _check(self, caller: Caller, who: Audience, request: web.Request) -> None:
+        path = request.path[:80]
         # Who writes has to prove it as soon as there is a way to.
-        if Role.SHARED in who and not caller.proven:
+        if request.method == "POST" and not caller.proven:
             if not self._callers.open:
                 check(Caller(Role.NOBODY), who, path)
             if Role.AGENT in who:

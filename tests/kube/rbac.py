@@ -1,12 +1,14 @@
-"""Who may do what, from a manifest of the repository."""
+"""Who may do what, from the manifests of the repository."""
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-MANIFEST = Path(__file__).parents[2] / "deploy/kubernetes/aggregator-rbac.yaml"
+MANIFEST = Path(__file__).parents[2] / "deploy/kubernetes/manifests/wattkeeper.yaml"
+_KINDS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")
 
 
 @dataclass(frozen=True, order=True)
@@ -18,19 +20,20 @@ class Right:
     resource: str
 
 
-def documents(path: Path = MANIFEST) -> list[dict[str, Any]]:
-    """Return the objects of a manifest."""
-    parts = path.read_text(encoding="utf-8").split("\n---\n")
-    return [msgspec.yaml.decode(part, type=dict[str, Any]) for part in parts]
+@cache
+def documents() -> tuple[dict[str, Any], ...]:
+    """Return the aggregator's account, role and binding."""
+    parts = MANIFEST.read_text(encoding="utf-8").split("\n---\n")
+    found = [msgspec.yaml.decode(part, type=dict[str, Any]) for part in parts]
+    named = {item["kind"]: item for item in found if item["metadata"]["name"].endswith("gregator")}
+    return tuple(named[kind] for kind in _KINDS)
 
 
-def rights(path: Path = MANIFEST) -> frozenset[Right]:
-    """Return all that a manifest's roles allow."""
+def rights() -> frozenset[Right]:
+    """Return all that the role allows."""
     return frozenset(
         Right(verb, group, resource)
-        for document in documents(path)
-        if document["kind"] == "ClusterRole"
-        for rule in document["rules"]
+        for rule in documents()[1]["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]

@@ -213,7 +213,7 @@ async def test_pods_that_may_not_be_listed(tmp_path: Path) -> None:
     """The error names verb and resource, and where the rights are."""
     server = ApiServer(allowed=rights() - {Right("list", "", "pods")})
     async with watching(server, tmp_path) as watch:
-        with pytest.raises(OSError, match=r'cannot list resource "pods".*aggregator-rbac.yaml'):
+        with pytest.raises(OSError, match=r'cannot list resource "pods".*deploy/kubernetes'):
             await watch.ask()
 
 

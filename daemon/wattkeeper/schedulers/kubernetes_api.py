@@ -221,7 +221,7 @@ def refused(status: Status, where: str, retry_after_s: float = 0.0) -> ApiError:
         return TokenError(f"{where}: the token is not accepted ({said}); check the service account")
     if status.code == 403:
         return DeniedError(
-            f"{where}: {said}; grant it, as deploy/kubernetes/aggregator-rbac.yaml does"
+            f"{where}: {said}; grant it, as the ClusterRole in deploy/kubernetes/manifests does"
         )
     if status.code == 404:
         return MissingError(f"{where}: {said}")

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy/kubernetes"
 CHART = KUBERNETES / "chart/wattkeeper"
 NAMESPACE = "wattkeeper"
+NOTES = "NOTES.txt"
 PRESETS = ("", *sorted(path.stem.removeprefix("values-") for path in CHART.glob("values-*.yaml")))
 """Names of the files with values for a kind of cluster; `` is the chart as it is."""
 
@@ -62,8 +63,23 @@ def render(preset: str = "", given: Mapping[str, Any] | None = None, service: st
 
     """
     templates, files = _parsed()
+    dot = _dot(preset, given, service)
+    return "".join(
+        f"---\n# Source: wattkeeper/templates/{name}\n{text.strip()}\n"
+        for name, nodes in files.items()
+        if name != NOTES and (text := templates.render(nodes, dot)).strip()
+    )
+
+
+def notes(preset: str = "", given: Mapping[str, Any] | None = None) -> str:
+    """Return what Helm says after it has installed."""
+    templates, files = _parsed()
+    return templates.render(files[NOTES], _dot(preset, given, "Helm"))
+
+
+def _dot(preset: str, given: Mapping[str, Any] | None, service: str) -> Object:
     about = load("Chart.yaml")
-    dot = {
+    return {
         "Values": values(preset, given),
         "Chart": {
             key[0].upper() + key[1:]: about[key] for key in ("name", "version", "appVersion")
@@ -71,11 +87,6 @@ def render(preset: str = "", given: Mapping[str, Any] | None = None, service: st
         "Release": {"Name": "wattkeeper", "Namespace": NAMESPACE, "Service": service},
         "Files": {"Get": _get, "Glob": _glob},
     }
-    return "".join(
-        f"---\n# Source: wattkeeper/templates/{name}\n{text.strip()}\n"
-        for name, nodes in files.items()
-        if (text := templates.render(nodes, dot)).strip()
-    )
 
 
 def objects(text: str) -> list[Object]:
@@ -104,7 +115,7 @@ def _parsed() -> tuple[Templates, dict[str, list[Node]]]:
     for path in sorted((CHART / "templates").iterdir()):
         nodes = parse(path.read_text(encoding="utf-8"))
         templates.define(nodes)
-        if path.suffix == ".yaml":
+        if path.suffix == ".yaml" or path.name == NOTES:
             files[path.name] = nodes
     return templates, files
 

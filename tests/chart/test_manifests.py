@@ -138,6 +138,7 @@ def test_helm_makes_the_same(case: str, tmp_path: Path) -> None:
     (tmp_path / "given.json").write_text(json.dumps(given))
     done = subprocess.run(
         ["helm", "template", "wattkeeper", str(CHART), "--namespace", NAMESPACE, *more,
+         "--kube-version", NEWEST,
          "--values", str(tmp_path / "given.json")],
         capture_output=True, text=True, check=True,
     )  # fmt: skip

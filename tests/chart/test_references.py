@@ -1,13 +1,14 @@
 """Objects of a release refer to each other: selectors, ports, names, rules and dashboards."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from tests.chart.chart import NAMESPACE, PRESETS, ROOT, Object, rendered
+from tests.chart.chart import NAMESPACE, PRESETS, ROOT, Object, notes, rendered
 
 MONITORED = {
     "prometheus": {"podMonitors": True, "rules": {"enabled": True}},
@@ -201,6 +202,16 @@ def test_dashboards_come_whole() -> None:
         item = found[path.stem]
         assert item["metadata"]["labels"]["grafana_dashboard"] == "1"
         assert json.loads(item["data"][path.name]) == json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_what_helm_says_names_what_is_there(preset: str) -> None:
+    """Objects, by their kinds, and the Secret that pods wait for."""
+    said = notes(preset)
+    for kind, name in re.findall(r"(daemonset|service)/([a-z-]+)", said):
+        assert ({"daemonset": "DaemonSet", "service": "Service"}[kind], name) in rendered(preset)
+    assert "create secret generic wattkeeper-delivery" in said
+    assert "{{" not in said
 
 
 def test_openshift_allows_what_the_agent_asks_for() -> None:

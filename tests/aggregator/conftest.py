@@ -3,6 +3,7 @@
 import asyncio
 import io
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -75,6 +76,16 @@ def settings(folder: Path, **more: Any) -> AggregatorSettings:
     return AggregatorSettings(
         listen="127.0.0.1:0", data_dir=folder, commit_interval=timedelta(hours=1), **more
     )
+
+
+@asynccontextmanager
+async def started(aggregator: Aggregator) -> AsyncIterator[Aggregator]:
+    """Start an aggregator, and stop it in any case: a socket left open fails some later test."""
+    await aggregator.start()
+    try:
+        yield aggregator
+    finally:
+        await aggregator.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -3,14 +3,11 @@
 import asyncio
 from pathlib import Path
 
-import aiohttp
-
-from tests.aggregator.conftest import Centre, settings
+from tests.aggregator.conftest import Centre
 from tests.aggregator.feeding import GPU_UJ, START_MS, Feeder
 from tests.kube.objects import PodMaker, owner
 from tests.kube.server import PODS, ApiServer, serving
 from tests.schedulers.kubernetes_watching import FAST, access
-from wattkeeper.aggregator.runtime import Aggregator
 from wattkeeper.ledger.workloads import record_knowledge
 from wattkeeper.model.holder import FIRST_HOLDER, HolderInfo
 from wattkeeper.schedulers.kubernetes import KubernetesScheduler
@@ -23,13 +20,6 @@ class PodFeeder(Feeder):
     def _holders(self) -> dict[int, HolderInfo]:
         labels = {"pod_uid": self.raw_id}
         return {FIRST_HOLDER: HolderInfo("kubernetes", self.raw_id, START_MS, labels)}
-
-
-async def _centre(folder: Path, session: aiohttp.ClientSession, at_ms: int) -> Centre:
-    clock = [at_ms]
-    aggregator = Aggregator(settings(folder / "data"), now_ms=lambda: clock[0])
-    await aggregator.start()
-    return Centre(aggregator, session, clock)
 
 
 def _scheduler(server: ApiServer, folder: Path, now_ms: int) -> KubernetesScheduler:
@@ -57,15 +47,14 @@ async def _groups(centre: Centre, by: str) -> set[str]:
     }
 
 
-async def test_joules_of_a_pod_find_their_owner(tmp_path: Path) -> None:
+async def test_joules_of_a_pod_find_their_owner(centre: Centre, tmp_path: Path) -> None:
     """A report names owner, namespace, account and label; the job is found by the pod's name."""
     server = ApiServer()
     job = owner("batch/v1", "Job", "jobs", "train")
     server.store.put(job.kind, job.object)
     pod = PodMaker("train-x7", owners=[job.reference], labels={"team": "vision", "stage": "tune"})
     server.store.put(PODS, pod.running())
-    async with serving(server), aiohttp.ClientSession() as session:
-        centre = await _centre(tmp_path, session, START_MS)
+    async with serving(server):
         scheduler = _scheduler(server, tmp_path, START_MS)
         await scheduler.start()
         try:
@@ -79,27 +68,24 @@ async def test_joules_of_a_pod_find_their_owner(tmp_path: Path) -> None:
             assert (200, "running") == (status, found["state"])
         finally:
             await scheduler.close()
-            await centre.aggregator.stop()
 
 
-async def test_a_pod_that_went_while_the_aggregator_was_down(tmp_path: Path) -> None:
+async def test_a_pod_that_went_while_the_aggregator_was_down(
+    centre: Centre, tmp_path: Path
+) -> None:
     """A new aggregator that is told all pods sees that one of the books is over."""
     server = ApiServer()
     pod = PodMaker("p")
     server.store.put(PODS, pod.running())
-    async with serving(server), aiohttp.ClientSession() as session:
-        centre = await _centre(tmp_path, session, START_MS)
-        try:
-            await centre.fed(PodFeeder(raw_id=pod.uid))
-            for began_ms in (START_MS, START_MS + 3_600_000):
-                scheduler = _scheduler(server, tmp_path, began_ms)
-                await scheduler.start()
-                await _told(centre, scheduler)
-                await scheduler.close()
-                if began_ms == START_MS:
-                    server.store.delete(PODS, "ml", "p")
-            _, found = await centre.get("/v1/jobs/west/p")
-            assert "ended" == found["state"].lower()
-            assert found["end"] is not None
-        finally:
-            await centre.aggregator.stop()
+    async with serving(server):
+        await centre.fed(PodFeeder(raw_id=pod.uid))
+        for began_ms in (START_MS, START_MS + 3_600_000):
+            scheduler = _scheduler(server, tmp_path, began_ms)
+            await scheduler.start()
+            await _told(centre, scheduler)
+            await scheduler.close()
+            if began_ms == START_MS:
+                server.store.delete(PODS, "ml", "p")
+        _, found = await centre.get("/v1/jobs/west/p")
+        assert "ended" == found["state"].lower()
+        assert found["end"] is not None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tests.aggregator.conftest import settings
+from tests.aggregator.conftest import settings, started
 from wattkeeper.aggregator.config import AggregatorSettings, SlurmSection
 from wattkeeper.aggregator.polls import Poll, Polls
 from wattkeeper.aggregator.runtime import Aggregator
@@ -63,8 +63,7 @@ async def test_an_aggregator_knows_how_they_answer(tmp_path: Path) -> None:
     """It asks again from the last answer, and says what is wrong meanwhile."""
     moody, clock = Moody(), iter(range(1000, 100_000))
     aggregator = Aggregator(settings(tmp_path), [moody], now_ms=lambda: next(clock))
-    await aggregator.start()
-    try:
+    async with started(aggregator):
         async with asyncio.timeout(10):
             await moody.asked.wait()
         (poll,) = aggregator.polls.now()
@@ -74,8 +73,6 @@ async def test_an_aggregator_knows_how_they_answer(tmp_path: Path) -> None:
         assert moody.since == [0, 0, poll.answered_ms, poll.answered_ms]
         assert poll.answer_s is not None
         assert poll.answer_s >= 0
-    finally:
-        await aggregator.stop()
 
 
 def slurm(**more: Any) -> list[Slurm]:

@@ -2,14 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from tests.aggregator.conftest import Centre, settings
+from tests.aggregator.conftest import Centre, settings, started
 from tests.aggregator.feeding import START_MS, Feeder
 from wattkeeper.aggregator.opening import StartError
 from wattkeeper.aggregator.runtime import Aggregator
@@ -45,15 +46,17 @@ BUDGETS = {
 }
 
 
-async def start(folder: Path, session: aiohttp.ClientSession, ledger: dict[str, Any]) -> Centre:
-    """Start an aggregator."""
+@asynccontextmanager
+async def opened(
+    folder: Path, session: aiohttp.ClientSession, ledger: dict[str, Any]
+) -> AsyncIterator[Centre]:
+    """Run an aggregator with budgets."""
     clock = [START_MS]
     own = await asyncio.to_thread(
         settings, folder, ledger=ledger, telemetry={"url": "none"}, budgets=BUDGETS
     )
-    aggregator = Aggregator(own, now_ms=lambda: clock[0])
-    await aggregator.start()
-    return Centre(aggregator, session, clock)
+    async with started(Aggregator(own, now_ms=lambda: clock[0])) as aggregator:
+        yield Centre(aggregator, session, clock)
 
 
 async def live(centre: Centre) -> list[Any]:
@@ -85,9 +88,8 @@ async def test_both_databases_answer_alike(
     secret.write_text(new_url().replace("postgres@", "postgres:s3cret@") + "\n")
     async with aiohttp.ClientSession() as session:
         for name, ledger in (("sqlite", {}), ("postgresql", {"url_file": secret})):
-            centre = await start(tmp_path / name, session, ledger)
-            answered.append(await live(centre))
-            await centre.aggregator.stop()
+            async with opened(tmp_path / name, session, ledger) as centre:
+                answered.append(await live(centre))
     for ours, theirs in zip(*answered, strict=True):
         assert ours == theirs
     assert answered[0][len(QUESTIONS) - 1][0] == 400
@@ -102,42 +104,35 @@ async def test_an_embedded_history_cannot_be_shared(
     url = {"url": new_url()}
     embedded = Aggregator(settings(tmp_path / "a", ledger=url))
     other = Aggregator(settings(tmp_path / "b", ledger=url, telemetry={"url": "none"}))
-    await embedded.start()
-    try:
+    async with started(embedded):
         with pytest.raises(StartError, match=r"ledger\.url: .*/a uses this ledger too.*telemetry"):
             await other.start()
         assert embedded.lease.token == 1
-    finally:
-        await embedded.stop()
-    again = Aggregator(other.settings)
-    await again.start()
-    assert again.lease.token == 2
-    await again.stop()
+    async with started(Aggregator(other.settings)) as again:
+        assert again.lease.token == 2
 
 
 async def test_budgets_of_several_aggregators(tmp_path: Path, new_url: Callable[[], str]) -> None:
     """One judges, of nodes that deliver to the other by what is booked; both answer."""
     url = {"url": new_url()}
-    async with aiohttp.ClientSession() as session:
-        leads = await start(tmp_path / "a", session, url)
-        other = await start(tmp_path / "b", session, url)
+    async with (
+        aiohttp.ClientSession() as session,
+        opened(tmp_path / "a", session, url) as leads,
+        opened(tmp_path / "b", session, url) as other,
+    ):
         feeders = [
             (leads, Feeder()),
             (other, Feeder(node="n2", journal="j2", raw_id="9", uuid="GPU-2")),
         ]
-        try:
-            for _ in range(3):
-                for centre, feeder in feeders:
-                    await centre.fed(feeder, windows=12)
-                assert await leads.aggregator.budgeting.assess()
-            assert not await other.aggregator.budgeting.assess()
-            status, body = await leads.get("/v1/budgets", name="site")
-            assert status == 200
-            (site,) = body["budgets"]
-            assert (site["watts"], site["coverage"], site["silent_nodes"]) == (1000.0, 1.0, 0)
-            assert (site["state"], len(site["history"])) == ("hard", 2)
-            status, theirs = await other.get("/v1/budgets", name="site")
-            assert (status, theirs["budgets"]) == (200, [site])
-        finally:
-            await other.aggregator.stop()
-            await leads.aggregator.stop()
+        for _ in range(3):
+            for centre, feeder in feeders:
+                await centre.fed(feeder, windows=12)
+            assert await leads.aggregator.budgeting.assess()
+        assert not await other.aggregator.budgeting.assess()
+        status, body = await leads.get("/v1/budgets", name="site")
+        assert status == 200
+        (site,) = body["budgets"]
+        assert (site["watts"], site["coverage"], site["silent_nodes"]) == (1000.0, 1.0, 0)
+        assert (site["state"], len(site["history"])) == ("hard", 2)
+        status, theirs = await other.get("/v1/budgets", name="site")
+        assert (status, theirs["budgets"]) == (200, [site])

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.aggregator.conftest import Centre, settings
+from tests.aggregator.conftest import Centre, settings, started
 from tests.aggregator.feeding import START_MS, Feeder
 from wattkeeper.aggregator.opening import StartError
 from wattkeeper.aggregator.runtime import Aggregator
@@ -34,9 +34,8 @@ async def test_a_port_in_use(tmp_path: Path) -> None:
         message = await refused(Aggregator(taken))
     assert message.startswith(f"listen: 127.0.0.1:{port} cannot be used (Address already in use)")
     assert "--listen" in message
-    again = Aggregator(settings(tmp_path))
-    await again.start()
-    await again.stop()
+    async with started(Aggregator(settings(tmp_path))):
+        pass
 
 
 async def test_a_folder_that_cannot_be(tmp_path: Path) -> None:
@@ -144,10 +143,8 @@ async def test_schedulers_are_polled(tmp_path: Path, caplog: pytest.LogCaptureFi
     clock = [START_MS]
     caplog.set_level("INFO")
     aggregator = Aggregator(settings(tmp_path), [scheduler], now_ms=lambda: clock[0])
-    await aggregator.start()
-    async with asyncio.timeout(20):
+    async with started(aggregator), asyncio.timeout(20):
         await scheduler.told.wait()
-    await aggregator.stop()
     assert scheduler.asked[:3] == [0, 0, START_MS]
     assert "fake: connection refused" in caplog.text
     assert "fake: works again" in caplog.text
@@ -161,9 +158,8 @@ async def test_run_ends_with_its_event(tmp_path: Path) -> None:
     stopped.set()
     async with asyncio.timeout(20):
         await task
-    again = Aggregator(settings(tmp_path))
-    await again.start()
-    await again.stop()
+    async with started(Aggregator(settings(tmp_path))):
+        pass
 
 
 async def test_run_dies_with_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

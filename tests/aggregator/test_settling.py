@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from tests.aggregator.conftest import settings
+from tests.aggregator.conftest import settings, started
 from tests.ledger.books import T0, Journal, Meter
 from tests.ledger.settling import gpu, run, settled
 from wattkeeper.aggregator.runtime import Aggregator
@@ -51,23 +51,23 @@ async def test_it_settles_after_answers_and_commits(tmp_path: Path) -> None:
     """Idle energy goes to the job as soon as both the window and the answer are there."""
     clock = [T0]
     slurm = Slurm(clock)
-    aggregator = Aggregator(settings(tmp_path), [slurm], now_ms=lambda: clock[0])
-    await aggregator.start()
-    await slurm.answered()
-    meter = gpu(Journal())
-    meter.point()
-    rest(meter, 6)
-    clock[0] = T0 + 30_000
-    await slurm.answered()
-    meter.journal.deliver(aggregator.intake, clock[0])
-    assert await aggregator.commit()
-    await slurm.answered()
-    found = await asyncio.to_thread(settled, aggregator.ledger)
-    assert found == {"7": (2_500, 25_000), "idle": (-2_500, -25_000)}
-    clock[0] = T0 + 60_000
-    await slurm.answered()
-    assert (await asyncio.to_thread(settled, aggregator.ledger))["7"] == (5_500, 55_000)
-    await aggregator.stop()
+    async with started(
+        Aggregator(settings(tmp_path), [slurm], now_ms=lambda: clock[0])
+    ) as aggregator:
+        await slurm.answered()
+        meter = gpu(Journal())
+        meter.point()
+        rest(meter, 6)
+        clock[0] = T0 + 30_000
+        await slurm.answered()
+        meter.journal.deliver(aggregator.intake, clock[0])
+        assert await aggregator.commit()
+        await slurm.answered()
+        found = await asyncio.to_thread(settled, aggregator.ledger)
+        assert found == {"7": (2_500, 25_000), "idle": (-2_500, -25_000)}
+        clock[0] = T0 + 60_000
+        await slurm.answered()
+        assert (await asyncio.to_thread(settled, aggregator.ledger))["7"] == (5_500, 55_000)
 
 
 async def test_a_settlement_that_fails_is_tried_again(
@@ -75,17 +75,15 @@ async def test_a_settlement_that_fails_is_tried_again(
 ) -> None:
     """The first failure is logged, and nothing is lost by it."""
     caplog.set_level("INFO")
-    aggregator = Aggregator(settings(tmp_path))
-    await aggregator.start()
 
     def fail(_: sa.Connection) -> None:
         raise sa.exc.OperationalError("COMMIT", {}, Exception("disk is full"))
 
-    sa.event.listen(aggregator.ledger.engine, "commit", fail)
-    assert not await aggregator.settle()
-    assert not await aggregator.settle()
-    sa.event.remove(aggregator.ledger.engine, "commit", fail)
-    assert await aggregator.settle()
-    assert caplog.text.count("settlement: ledger: not written: disk is full") == 1
-    assert "settlement: works again" in caplog.text
-    await aggregator.stop()
+    async with started(Aggregator(settings(tmp_path))) as aggregator:
+        sa.event.listen(aggregator.ledger.engine, "commit", fail)
+        assert not await aggregator.settle()
+        assert not await aggregator.settle()
+        sa.event.remove(aggregator.ledger.engine, "commit", fail)
+        assert await aggregator.settle()
+        assert caplog.text.count("settlement: ledger: not written: disk is full") == 1
+        assert "settlement: works again" in caplog.text

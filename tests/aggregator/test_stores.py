@@ -7,7 +7,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.aggregator.conftest import Centre, settings
+from tests.aggregator.conftest import Centre, settings, started
 from tests.aggregator.feeding import GPU_UJ, START_MS, Feeder
 from tests.postgresql.fixtures import POSTGRESQL
 from tests.telemetry.engines import Engine, victoria_metrics
@@ -55,19 +55,13 @@ def test_a_history_of_one_is_none_of_two(tmp_path: Path, new_url: Callable[[], s
         return Aggregator(own, now_ms=lambda: START_MS)
 
     async def together() -> None:
-        first = aggregator("a", telemetry={"url": "none"})
-        await first.start()
-        try:
+        async with started(aggregator("a", telemetry={"url": "none"})):
             with pytest.raises(StartError, match=r"set telemetry\.url for all of them"):
                 await aggregator("b").start()
-            second = aggregator("c", telemetry={"url": "none"})
-            await second.start()
-            await second.stop()
-        finally:
-            await first.stop()
-        alone = aggregator("b")
-        await alone.start()
-        await alone.stop()
+            async with started(aggregator("c", telemetry={"url": "none"})):
+                pass
+        async with started(aggregator("b")):
+            pass
 
     asyncio.run(together())
 
@@ -84,8 +78,8 @@ async def test_an_engine_that_cannot_be_meant_so(tmp_path: Path) -> None:
 def engine(tmp_path: Path) -> Iterator[Engine]:
     """A VictoriaMetrics of its own."""
     (tmp_path / "engine").mkdir()
-    with victoria_metrics(tmp_path / "engine") as started:
-        yield started
+    with victoria_metrics(tmp_path / "engine") as opened:
+        yield opened
 
 
 @pytest.fixture(params=["sqlite", POSTGRESQL])
@@ -104,25 +98,24 @@ async def test_history_in_an_engine(
     own = settings(tmp_path / "a", ledger=ledger_of, telemetry={"url": engine.write_url})
     clock = [PAST_MS]
     async with aiohttp.ClientSession() as session:
-        centre = Centre(Aggregator(own, now_ms=lambda: clock[0]), session, clock)
-        await centre.aggregator.start()
-        feeder = await centre.fed(Feeder(origin_ms=PAST_MS), windows=180)
-        assert (await centre.deliver(feeder.batch([])))[1]["committed"] == feeder.first - 1
-        await centre.aggregator.stop()
+        async with started(Aggregator(own, now_ms=lambda: clock[0])) as first:
+            centre = Centre(first, session, clock)
+            feeder = await centre.fed(Feeder(origin_ms=PAST_MS), windows=180)
+            assert (await centre.deliver(feeder.batch([])))[1]["committed"] == feeder.first - 1
         await asyncio.to_thread(engine.flush)
-        await centre.aggregator_again()
-        ack = (await centre.deliver(feeder.batch([])))[1]
-        assert ack["committed"] == ack["accepted"] == feeder.first - 1
-        query = {"metric": "energy", "by": "user", "step": "15m", "component": "gpu"}
-        times = {"since": "2026-11-01T00:00Z", "until": "2026-11-01T00:30Z"}
-        status, body = await centre.get("/v1/telemetry", **query, **times)
-        assert status == 200
-        (series,) = body["series"]
-        assert series["labels"]["user"] == "alice"
-        assert series["values"] == pytest.approx([90 * GPU_UJ / 1e6] * 2)
-        _, trace = await centre.get("/v1/jobs/west/123/trace")
-        _, job = await centre.get("/v1/jobs/west/123")
-        assert trace["energy_joules"] == pytest.approx(int(job["energy_uj"]) / 1e6)
-        states = {f["state"] for f in (await centre.get("/v1/findings"))[1]["findings"]}
-        assert states == {"ok"}
-        await centre.aggregator.stop()
+        async with started(Aggregator(own, now_ms=lambda: clock[0])) as again:
+            centre = Centre(again, session, clock)
+            ack = (await centre.deliver(feeder.batch([])))[1]
+            assert ack["committed"] == ack["accepted"] == feeder.first - 1
+            query = {"metric": "energy", "by": "user", "step": "15m", "component": "gpu"}
+            times = {"since": "2026-11-01T00:00Z", "until": "2026-11-01T00:30Z"}
+            status, body = await centre.get("/v1/telemetry", **query, **times)
+            assert status == 200
+            (series,) = body["series"]
+            assert series["labels"]["user"] == "alice"
+            assert series["values"] == pytest.approx([90 * GPU_UJ / 1e6] * 2)
+            _, trace = await centre.get("/v1/jobs/west/123/trace")
+            _, job = await centre.get("/v1/jobs/west/123")
+            assert trace["energy_joules"] == pytest.approx(int(job["energy_uj"]) / 1e6)
+            states = {f["state"] for f in (await centre.get("/v1/findings"))[1]["findings"]}
+            assert states == {"ok"}

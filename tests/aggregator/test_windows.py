@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tests.aggregator.conftest import TOKEN, Centre
+from tests.aggregator.conftest import TOKEN, Centre, started
 from tests.aggregator.feeding import GPU_UJ, Feeder
 from wattkeeper.delivery import wire
 
@@ -182,9 +182,6 @@ async def test_what_was_taken_is_committed_at_the_end(centre: Centre) -> None:
     await centre.deliver(feeder.batch(feeder.run(2)))
     await centre.aggregator.stop()
     again = type(centre.aggregator)(centre.aggregator.settings, now_ms=lambda: feeder.at_ms)
-    await again.start()
-    try:
+    async with started(again):
         ack = again.intake.accept(feeder.batch([]), feeder.at_ms)
         assert (ack.accepted, ack.committed) == (6, 6)
-    finally:
-        await again.stop()

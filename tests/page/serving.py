@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.aggregator.conftest import Centre, settings
+from tests.aggregator.conftest import Centre, settings, started
 from tests.page.feeding import SimulatedFleet
 from wattkeeper.aggregator.runtime import Aggregator, wall_ms
 from wattkeeper.delivery import wire
@@ -43,9 +43,10 @@ async def running(
     clock = [fleet.end_ms + 3000]
     racks = {"groups": {"rack": fleet.racks}} if fleet.nodes > 2 else {}
     given = settings(folder, **racks, **more).model_copy(update={"listen": f"127.0.0.1:{port}"})
-    aggregator = Aggregator(given, now_ms=lambda: clock[0])
-    await aggregator.start()
-    async with aiohttp.ClientSession() as session:
+    async with (
+        started(Aggregator(given, now_ms=lambda: clock[0])) as aggregator,
+        aiohttp.ClientSession() as session,
+    ):
         for batch in fleet.batches():
             url = f"{aggregator.url}/v1/windows"
             headers = {"Content-Type": wire.CONTENT_TYPE}
@@ -54,7 +55,6 @@ async def running(
         assert await aggregator.commit()
         assert await aggregator.budgeting.assess()
         yield Centre(aggregator, session, clock)
-    await aggregator.stop()
 
 
 @dataclass

@@ -21,7 +21,7 @@ from wattkeeper.simulation.verify import (
 )
 
 START = 1_790_000_100_000
-NODES, GPUS, SECONDS = 64, 8, 900
+NODES, GPUS, SECONDS = 24, 8, 900
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,12 @@ def idle_beyond(figures: Iterable[JobFigure]) -> list[JobFigure]:
     ]
 
 
+def beyond(figures: Iterable[JobFigure]) -> list[JobFigure]:
+    """Return which jobs with GPUs of their own are off by more than a period at each edge."""
+    kinds = {EXCLUSIVE_MARKED, EXCLUSIVE_UNMARKED}
+    return [f for f in figures if f.kind in kinds and abs(f.booked_uj - f.true_uj) > f.within_uj]
+
+
 async def test_a_day_with_every_fault(tmp_path: Path) -> None:
     """Residual 0 on every meter, coverage as it truly was, no joule lost or booked twice."""
     verdict = await run(tmp_path, Shape(NODES, GPUS, START), SECONDS, with_faults=True)
@@ -59,33 +65,33 @@ async def test_a_day_with_every_fault(tmp_path: Path) -> None:
     assert len(Kind) - 1 <= verdict.faults
     unmeasured = verdict.unmeasured_s / (verdict.meters * SECONDS)
     assert verdict.coverage == pytest.approx(1 - unmeasured, abs=0.001)
-    marked = [figure for figure in verdict.figures if figure.kind == EXCLUSIVE_MARKED]
-    assert len(marked) > 100
-    assert quantile([figure.error for figure in marked], 0.95) <= 0.003
-    unmarked = [figure for figure in verdict.figures if figure.kind == EXCLUSIVE_UNMARKED]
-    assert len(unmarked) > 50
-    assert [f for f in unmarked if abs(f.booked_uj - f.true_uj) > f.within_uj] == []
     undisturbed = [f for f in verdict.figures if THROUGH not in f.kind and UNTOLD not in f.kind]
+    assert len(undisturbed) > 200
+    assert beyond(undisturbed) == []
     assert idle_beyond(undisturbed) == []
-    # Nobody on the node saw these joules: the scheduler's grants brought them to their jobs.
-    true_uj = sum(figure.true_idle_uj for figure in unmarked)
-    assert true_uj > 10**9
-    assert sum(figure.booked_idle_uj for figure in unmarked) == pytest.approx(true_uj, rel=0.15)
     requeued = len(verdict.figures) - len({figure.job_id for figure in verdict.figures})
     assert requeued > 10
 
 
 async def test_without_faults_everything_is_covered(tmp_path: Path) -> None:
     """Nothing is unmeasured, nothing is a gap, and no job is off by a sampling period."""
-    verdict = await run(tmp_path, Shape(8, GPUS, START, seed=3), 600, with_faults=False)
+    verdict = await run(tmp_path, Shape(16, GPUS, START, seed=3), 600, with_faults=False)
     assert verdict.wrong == []
     assert verdict.residual_uj == 0
     assert verdict.gap_uj == 0
     assert verdict.unmeasured_s == 0
     assert pytest.approx(verdict.coverage) == 1.0
-    marked = [figure for figure in verdict.figures if figure.kind == EXCLUSIVE_MARKED]
-    assert [f for f in marked if abs(f.booked_uj - f.true_uj) > f.within_uj] == []
+    assert beyond(verdict.figures) == []
     assert idle_beyond(f for f in verdict.figures if UNTOLD not in f.kind) == []
+    marked = [figure for figure in verdict.figures if figure.kind == EXCLUSIVE_MARKED]
+    assert len(marked) > 40
+    assert quantile([figure.error for figure in marked], 0.95) <= 0.003
+    # Nobody on the node saw these joules: the scheduler's grants brought them to their jobs.
+    unmarked = [figure for figure in verdict.figures if figure.kind == EXCLUSIVE_UNMARKED]
+    assert len(unmarked) > 25
+    true_uj = sum(figure.true_idle_uj for figure in unmarked)
+    assert true_uj > 5 * 10**10
+    assert sum(figure.booked_idle_uj for figure in unmarked) == pytest.approx(true_uj, rel=0.15)
 
 
 async def test_the_same_seed_gives_the_same_books(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from tests.fake_nvml.library import FakeNvml
 from wattkeeper.model.reading import Reading
 from wattkeeper.model.state import Finding, State
-from wattkeeper.sources.nvml import NvmlSource, Patience
+from wattkeeper.sources.driver import Patience
+from wattkeeper.sources.nvml import NvmlSource
 
 DEADLINE_S = 0.5
 QUICK = Patience(

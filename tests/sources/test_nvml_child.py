@@ -10,7 +10,8 @@ import pytest
 
 from tests.fake_nvml.bench import Bench, child_pids
 from tests.fake_nvml.library import ENERGY
-from wattkeeper.sources.nvml_process import start_process
+from wattkeeper.sources.driver_process import start_process
+from wattkeeper.sources.nvml import NVIDIA
 
 pytestmark = pytest.mark.compiler
 
@@ -55,7 +56,7 @@ def proportional_kb(pid: int) -> int:
 def test_leaves_with_its_agent(bench: Bench, *, hang: bool) -> None:
     """Once the agent's end is closed the child ends, also while a thread hangs."""
     ours, theirs = socket.socketpair()
-    process = start_process(theirs, [str(bench.library), ""])
+    process = start_process(theirs, NVIDIA.child, [str(bench.library), ""], NVIDIA.folders)
     theirs.close()
     bench.fake.gpu(0).hang[ENERGY] = int(hang)
     with ours, ours.makefile("rb") as lines:

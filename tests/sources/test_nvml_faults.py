@@ -14,7 +14,7 @@ import pytest
 from tests.fake_nvml.bench import DEADLINE_S, QUICK, Bench, child_pids
 from tests.fake_nvml.library import ENERGY, HANDLE
 from wattkeeper.model.state import State
-from wattkeeper.sources.nvml import MAX_ABANDONED
+from wattkeeper.sources.driver import MAX_ABANDONED
 
 pytestmark = pytest.mark.compiler
 

@@ -13,9 +13,10 @@ from tests.fake_nvml.bench import Bench
 from tests.fake_nvml.library import ENVIRONMENT, MIG, FakeNvml
 from wattkeeper.model.meter import Partition
 from wattkeeper.sources.base import DeviceProcess
-from wattkeeper.sources.nvml_gpus import Gpus
-from wattkeeper.sources.nvml_partitions import partitions
-from wattkeeper.sources.nvml_wire import Board, GpuAnswer, Instance, Slow
+from wattkeeper.sources.driver_gpus import Gpus
+from wattkeeper.sources.driver_partitions import partitions
+from wattkeeper.sources.driver_wire import Board, GpuAnswer, Instance, Slow
+from wattkeeper.sources.nvml import NVIDIA
 
 pytestmark = pytest.mark.compiler
 
@@ -47,7 +48,7 @@ print(json.dumps([first, at_once, mig.activity(gpu)]))
 
 def slow(*instances: Instance, memory: int = 81559 << 20, most: int = 7) -> Slow:
     """Return slow values of a GPU with these instances; by default an H100 with 80 GB."""
-    return Slow(0, memory, None, None, None, None, {}, [], list(instances), most)
+    return Slow(0, memory, None, {}, {}, {}, [], list(instances), most)
 
 
 @pytest.mark.parametrize(
@@ -144,13 +145,15 @@ async def test_mps_clients_are_listed(bench: Bench) -> None:
 
 def test_activity_of_an_instance_is_that_of_its_processes() -> None:
     """What GPM said of the instance goes for whoever is on it; others keep their own."""
-    board = Board("GPU-1", "", "H100", "", "", 9, module_scope=False, max_limit_mw=0, counter=True)
+    board = Board(
+        "GPU-1", "", "H100", "", "", "hopper", module_scope=False, max_limit_mw=0, counter=True
+    )
     known = replace(
         slow(Instance("MIG-1", "1g.10gb", 3, 1, 1, 9856)),
         processes=[(7, None, "MIG-1"), (8, None, "MIG-2"), (9, 40, "")],
-        mig_busy_ppm={"MIG-1": 370_000},
+        busy_ppm={"MIG-1": 370_000},
     )
-    gpus = Gpus()
+    gpus = Gpus(NVIDIA)
     gpus.learn([GpuAnswer(0, "GPU-1", board=board, slow=known, boot_ns=1, power_mw=1)], ())
     assert gpus.processes()["gpu/GPU-1"] == [
         DeviceProcess(7, 370_000, "MIG-1"), DeviceProcess(8, None, "MIG-2"),

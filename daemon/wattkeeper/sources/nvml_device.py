@@ -1,8 +1,4 @@
-"""One NVIDIA GPU asked through NVML. Runs in the child: standard library and pynvml only.
-
-Answers are plain dicts of JSON values in NVML's own units (mW, mJ, °C, MHz, %), as laid down in
-`nvml_wire`. What the driver does not say is left out, never zero.
-"""
+"""One NVIDIA GPU asked through NVML. Runs in the child: standard library and pynvml only."""
 
 import time
 from collections.abc import Sequence
@@ -10,117 +6,61 @@ from typing import Any
 
 import pynvml
 
+from wattkeeper.sources.driver_device import CallError, Device, known
 from wattkeeper.sources.nvml_mig import PROCESS_LISTS, Mig
+from wattkeeper.sources.nvml_names import ARCHITECTURES, EVENT_REASONS, THROTTLE
 
 nvml: Any = pynvml  # the binding ships no types
 
-BROKEN = frozenset(
-    {
-        nvml.NVML_ERROR_UNINITIALIZED,
-        nvml.NVML_ERROR_DRIVER_NOT_LOADED,
-        nvml.NVML_ERROR_GPU_IS_LOST,
-        nvml.NVML_ERROR_RESET_REQUIRED,
-        nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
-    }
-)
-"""Codes after which a handle is worth nothing: only a new initialisation helps."""
-
-_NOT_OFFERED = frozenset(
-    {
-        nvml.NVML_ERROR_INVALID_ARGUMENT,  # what old drivers say of a field they do not know
-        nvml.NVML_ERROR_NOT_SUPPORTED,
-        nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-        nvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
-        nvml.NVML_ERROR_DEPRECATED,
-    }
-)
+_UJ_PER_MJ = 1000
 _MEMORY_TEMPERATURE = 82
 _POWER_AVERAGE, _POWER_INSTANT, _MAX_LIMIT, _LIMIT = 185, 186, 188, 190
-_THROTTLE = {
-    74: "sw_power_cap",
-    76: "sync_boost",
-    269: "sw_thermal",
-    270: "hw_thermal",
-    271: "hw_power_brake",
-}
 _MODULE_SCOPE = 1
 _SUPERCHIPS = ("GH200", "GB200", "GB300")
 _VALUE = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
-_SLOW_S = 10
-_HURRY_S = 2
-"""Between slow values while holders come and go, which is when process lists change."""
-_FORGET_S = 600
-"""After so long what was not offered is asked again: a MIG change brings utilization back."""
 
 
-class Device:
-    """A GPU by its place: index in the driver's order, or PCI address.
+class NvmlDevice(Device):
+    """An NVIDIA GPU. `gpm`: sample the activity of MIG instances, which may lock out profilers."""
 
-    `gpm`: sample the activity of MIG instances, which locks out other profilers on some chips.
-    `call` names the NVML call that runs now, so that a hang can be told from outside.
-    """
+    library = nvml
+    error = nvml.NVMLError
+    broken = frozenset(
+        {
+            nvml.NVML_ERROR_UNINITIALIZED,
+            nvml.NVML_ERROR_DRIVER_NOT_LOADED,
+            nvml.NVML_ERROR_GPU_IS_LOST,
+            nvml.NVML_ERROR_RESET_REQUIRED,
+            nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
+        }
+    )
+    not_offered = frozenset(
+        {
+            nvml.NVML_ERROR_INVALID_ARGUMENT,  # what old drivers say of a field they do not know
+            nvml.NVML_ERROR_NOT_SUPPORTED,
+            nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+            nvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+            nvml.NVML_ERROR_DEPRECATED,
+        }
+    )
 
     def __init__(self, place: int | str, *, gpm: bool = False) -> None:
-        self.place = place
+        super().__init__(place)
         self._mig = Mig(self._call, gpm=gpm)
-        self.call = ""
-        self._handle: Any = None
-        self._uuid = ""
         self._scope = 0
-        self._not_offered: set[tuple[Any, ...]] = set()
-        self._last_error: tuple[int, str] | None = None
-        self._slow_at = float("-inf")
-        self._hurry_until = float("-inf")
-        self._forget_at = time.monotonic() + _FORGET_S
-        self._news: dict[str, Any] = {}
 
-    def read(self) -> dict[str, Any]:
-        """Return the fast values.
+    @classmethod
+    def failure(cls, code: int) -> CallError:
+        """Return NVML's words for a return code."""
+        return CallError(code, str(nvml.NVMLError(code)), broken=code in cls.broken)
 
-        Raises:
-            NVMLError: the handle is broken, or neither energy nor power could be read.
+    @staticmethod
+    def code_of(error: Any) -> int:
+        """Return the return code in an `NVMLError`."""
+        code: int = error.value
+        return code
 
-        """
-        if self._handle is None:
-            self._attach()
-        return self._fast()
-
-    def identity(self) -> dict[str, Any]:
-        """Return the place, and the UUID once it is known."""
-        return {"place": self.place, "uuid": self._uuid or None}
-
-    def news(self) -> dict[str, Any]:
-        """Return `board` once after attaching and `slow` once after each refresh."""
-        news, self._news = self._news, {}
-        return news
-
-    def hurry(self) -> None:
-        """Read the slow values more often for a while. May be called from any thread."""
-        self._hurry_until = time.monotonic() + _SLOW_S
-
-    def detach(self) -> None:
-        """Forget the handle: the next read looks the GPU up anew."""
-        self._handle = None
-
-    def refresh(self) -> None:
-        """Read the slow values if they are due, for the next answer to carry.
-
-        Raises:
-            NVMLError: the handle is broken.
-
-        """
-        now = time.monotonic()
-        every_s = _HURRY_S if now < self._hurry_until else _SLOW_S
-        since_s = now - self._slow_at
-        if self._handle is None or since_s < every_s:
-            return
-        if now >= self._forget_at:
-            self._not_offered.clear()
-            self._forget_at = now + _FORGET_S
-        self._slow_at = now
-        self._news["slow"] = self._slow(min(since_s, _SLOW_S))
-
-    def _attach(self) -> None:
+    def _attach(self) -> tuple[Any, str]:
         if isinstance(self.place, int):
             self.call = "nvmlDeviceGetHandleByIndex"
             handle = nvml.nvmlDeviceGetHandleByIndex(self.place)
@@ -128,11 +68,7 @@ class Device:
             self.call = "nvmlDeviceGetHandleByPciBusId"
             handle = nvml.nvmlDeviceGetHandleByPciBusId(self.place.encode())
         self.call = "nvmlDeviceGetUUID"
-        self._uuid = nvml.nvmlDeviceGetUUID(handle)
-        self._handle = handle
-        self._not_offered.clear()
-        self._slow_at = float("-inf")
-        self._news = {"board": self._board()}
+        return handle, nvml.nvmlDeviceGetUUID(handle)
 
     def _board(self) -> dict[str, Any]:
         name = self._ask("nvmlDeviceGetName") or ""
@@ -154,34 +90,13 @@ class Device:
             "serial": self._ask("nvmlDeviceGetSerial") or "",
             "board": self._ask("nvmlDeviceGetBoardPartNumber") or "",
             "minor": self._ask("nvmlDeviceGetMinorNumber"),
-            "architecture": self._ask("nvmlDeviceGetArchitecture"),
+            "architecture": ARCHITECTURES.get(self._ask("nvmlDeviceGetArchitecture"), ""),
             "module_scope": bool(self._scope),
             "max_limit_mw": most or None,
             "counter": ("nvmlDeviceGetTotalEnergyConsumption",) not in self._not_offered,
         }
 
     # -- asking ------------------------------------------------------------------------------
-
-    def _ask(self, name: str, *args: Any) -> Any:
-        """Return what the call says, None if it is not offered or failed this once."""
-        key = (name, *args)
-        function = getattr(nvml, name, None)  # an older binding lacks the newer calls
-        if key in self._not_offered or function is None:
-            return None
-        self.call = name
-        try:
-            return function(self._handle, *args)
-        except nvml.NVMLError as error:
-            self._note(error.value, name, key)
-            return None
-
-    def _note(self, code: int, name: str, key: tuple[Any, ...]) -> None:
-        if code in BROKEN:
-            raise nvml.NVMLError(code)
-        if code in _NOT_OFFERED:
-            self._not_offered.add(key)
-        else:
-            self._last_error = (code, name)
 
     def _fields(self, wanted: Sequence[tuple[int, int]]) -> dict[int, int]:
         """Return the values of those (field, scope) that answered, in one call."""
@@ -209,11 +124,11 @@ class Device:
     # -- every tick --------------------------------------------------------------------------
 
     def _energy(self) -> tuple[int, int | None]:
-        """Return (boot ns, mJ). The clock is read around the counter, so the instant is close."""
+        """Return (boot ns, µJ). The clock is read around the counter, so the instant is close."""
         before = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         energy = self._ask("nvmlDeviceGetTotalEnergyConsumption")
         after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        return (before + after) // 2, energy
+        return (before + after) // 2, None if energy is None else energy * _UJ_PER_MJ
 
     def _fast(self) -> dict[str, Any]:
         self._last_error = None
@@ -227,27 +142,29 @@ class Device:
         if power is None and not scope:
             power = self._ask("nvmlDeviceGetPowerUsage")
         if energy is None and power is None:
-            code, self.call = self._last_error or (
-                nvml.NVML_ERROR_NOT_SUPPORTED,
-                "nvmlDeviceGetPowerUsage",
-            )
-            raise nvml.NVMLError(code)
+            raise self._nothing(nvml.NVML_ERROR_NOT_SUPPORTED, "nvmlDeviceGetPowerUsage")
         use = self._ask("nvmlDeviceGetUtilizationRates")
         answer = {
             "boot_ns": at,
-            "energy_mj": energy,
+            "energy_uj": energy,
             "power_mw": power,
             "average_mw": average,
-            "temperature_c": self._temperature(),
-            "memory_temperature_c": fields.get(_MEMORY_TEMPERATURE),
-            "gpu_percent": use.gpu if use else None,
-            "memory_percent": use.memory if use else None,
-            "sm_mhz": self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
-            "memory_mhz": self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
-            "graphics_mhz": self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_GRAPHICS),
+            "celsius": known(
+                {"gpu": self._temperature(), "memory": fields.get(_MEMORY_TEMPERATURE)}
+            ),
+            "percent": {"gpu": use.gpu, "memory": use.memory} if use else {},
+            "mhz": known(
+                {
+                    "sm": self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_SM),
+                    "memory": self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_MEM),
+                    "graphics": self._ask("nvmlDeviceGetClockInfo", nvml.NVML_CLOCK_GRAPHICS),
+                }
+            ),
         }
-        if all((field, 0) in self._not_offered for field in _THROTTLE):
-            answer["event_reasons"] = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+        if all((field, 0) in self._not_offered for field in THROTTLE):
+            reasons = self._ask("nvmlDeviceGetCurrentClocksEventReasons")
+            if reasons is not None:
+                answer["throttled"] = {r: bool(reasons & bit) for bit, r in EVENT_REASONS.items()}
         return answer
 
     def _temperature(self) -> int | None:
@@ -262,7 +179,7 @@ class Device:
     def _slow(self, since_s: float) -> dict[str, Any]:
         memory = self._ask("nvmlDeviceGetMemoryInfo", nvml.nvmlMemory_v2)
         memory = memory or self._ask("nvmlDeviceGetMemoryInfo")
-        fields = self._fields([(_LIMIT, self._scope), *((field, 0) for field in _THROTTLE)])
+        fields = self._fields([(_LIMIT, self._scope), *((field, 0) for field in THROTTLE)])
         limit = fields.pop(_LIMIT, None)
         if limit is None and not self._scope:
             limit = self._ask("nvmlDeviceGetPowerManagementLimit")
@@ -273,14 +190,18 @@ class Device:
             "memory_used": memory.used if memory else None,
             "memory_total": memory.total if memory else None,
             "limit_mw": limit,
-            "margin_c": self._margin(),
-            "encoder_percent": encoder[0] if encoder else None,
-            "decoder_percent": decoder[0] if decoder else None,
-            "throttle_ns": {_THROTTLE[field]: value for field, value in fields.items()},
+            "celsius": known({"margin": self._margin()}),
+            "percent": known(
+                {
+                    "encoder": encoder[0] if encoder else None,
+                    "decoder": decoder[0] if decoder else None,
+                }
+            ),
+            "throttle_ns": {THROTTLE[field]: value for field, value in fields.items()},
             "processes": self._processes(since_s) if mig is None else self._on_instances(),
-            "mig": mig,
-            "mig_most": self._most_instances() if mig is not None else 0,
-            "mig_busy_ppm": self._mig.activity(self._handle) if mig else {},
+            "instances": mig,
+            "slices": self._most_instances() if mig is not None else 0,
+            "busy_ppm": self._mig.activity(self._handle) if mig else {},
         }
 
     def _margin(self) -> int | None:
@@ -318,8 +239,8 @@ class Device:
         try:
             samples = nvml.nvmlDeviceGetProcessUtilization(self._handle, since)
         except nvml.NVMLError as error:
-            if error.value in BROKEN:
-                raise
+            if error.value in self.broken:
+                raise self.failure(error.value) from error
             # NOT_FOUND: none of them did anything. The binding raises 0 for an empty list.
             return {} if error.value in (0, nvml.NVML_ERROR_NOT_FOUND) else None
         seen: dict[int, list[int]] = {}
@@ -338,8 +259,8 @@ class Device:
         try:
             return function(*args)
         except nvml.NVMLError as error:
-            if error.value in BROKEN:
-                raise
+            if error.value in self.broken:
+                raise self.failure(error.value) from error
             return None
 
     def _instances(self) -> list[list[Any]] | None:

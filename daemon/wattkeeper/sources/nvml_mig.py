@@ -55,7 +55,7 @@ class Mig:
         self._samples: dict[tuple[int, frozenset[str]], _Sampled] = {}
 
     def look(self, gpu: Any, most: int) -> list[list[Any]]:
-        """Return the instances as `nvml_wire.Instance` has them; they may come and go."""
+        """Return the instances as `driver_wire.Instance` has them; they may come and go."""
         found = (self._instance(gpu, index) for index in range(most))
         # An empty place, or an instance that is being taken down, answers nothing.
         self._instances = [instance for instance in found if instance is not None]

@@ -1,9 +1,9 @@
-"""From the MIG layout of a GPU to the parts of it that its instances have."""
+"""From the layout of a divided GPU to the parts of it that its instances have."""
 
 from collections.abc import Iterator
 
 from wattkeeper.model.meter import Partition
-from wattkeeper.sources.nvml_wire import Instance, Slow
+from wattkeeper.sources.driver_wire import Instance, Slow
 
 _PPM = 1_000_000
 _MEMORY_SLICES = {7: 8}
@@ -11,14 +11,14 @@ _MEMORY_SLICES = {7: 8}
 
 
 def partitions(slow: Slow, meter: str) -> Iterator[Partition]:
-    """Yield the instances of a GPU as parts of its meter; nothing where MIG is off."""
-    for instance in slow.mig or ():
+    """Yield the instances of a GPU as parts of its meter; nothing where it is not divided."""
+    for instance in slow.instances or ():
         yield Partition(
             instance.uuid,
             meter,
             instance.gpu_instance,
             _memory_ppm(instance, slow),
-            _PPM * instance.compute_slices // max(1, slow.mig_most, instance.compute_slices),
+            _PPM * instance.compute_slices // max(1, slow.slices, instance.compute_slices),
         )
 
 
@@ -29,8 +29,8 @@ def _memory_ppm(instance: Instance, slow: Slow) -> int:
     99 %. What is far from a whole slice is taken as it is.
     """
     if not slow.memory_total:
-        return _PPM * instance.compute_slices // max(1, slow.mig_most, instance.compute_slices)
-    slices = _MEMORY_SLICES.get(slow.mig_most, slow.mig_most)
+        return _PPM * instance.compute_slices // max(1, slow.slices, instance.compute_slices)
+    slices = _MEMORY_SLICES.get(slow.slices, slow.slices)
     part = min(1.0, instance.memory_mb * (1 << 20) / slow.memory_total)
     whole = round(part * slices)
     if whole and abs(part * slices - whole) < 1 / 4:

@@ -1,18 +1,17 @@
-"""The agent's end of the NVML child: started, asked under a deadline, let go, never waited for."""
+"""The agent's end of a driver's child: asked under a deadline, let go, never waited for."""
 
 import asyncio
-import importlib.util
 import os
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from wattkeeper.sources.nvml_wire import Failed, GpuAnswer, Hello, Line
+from wattkeeper.sources.driver_wire import Failed, GpuAnswer, Hello, Line
 
-_CHILD = "wattkeeper.sources.nvml_child"
 _DECODER = msgspec.json.Decoder(Line)
 _ENCODER = msgspec.json.Encoder()
 _CHILD_SHARE = 0.8
@@ -22,11 +21,14 @@ _MAX_LINE = 4 << 20
 
 
 class Child(asyncio.Protocol):
-    """One child process. All methods belong to the event loop; none waits for the driver."""
+    """One child process. All methods belong to the event loop; none waits for the driver.
 
-    def __init__(self, library: str, places: list[str], *, gpm: bool = False) -> None:
+    `module`, `options`, `folders`: as `start_process` takes them.
+    """
+
+    def __init__(self, module: str, options: Sequence[str], folders: Sequence[str]) -> None:
         self.greeting: asyncio.Future[Hello | Failed] = asyncio.get_running_loop().create_future()
-        self._options = [library, "gpm" if gpm else "", *places]
+        self._module, self._options, self._folders = module, options, folders
         self._starting: asyncio.Future[None] | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._answer: asyncio.Future[list[GpuAnswer]] | None = None
@@ -36,7 +38,7 @@ class Child(asyncio.Protocol):
         self._seq = 0
 
     async def start(self) -> None:
-        """Start the process on all GPUs, or on the ones at the given PCI addresses alone.
+        """Start the process.
 
         Raises:
             OSError: the process could not be started.
@@ -51,7 +53,7 @@ class Child(asyncio.Protocol):
 
     def _start_in_thread(self, stdin: socket.socket) -> None:
         with stdin:
-            self._process = start_process(stdin, self._options)
+            self._process = start_process(stdin, self._module, self._options, self._folders)
 
     @property
     def alive(self) -> bool:
@@ -133,7 +135,7 @@ class Child(asyncio.Protocol):
         if not self.greeting.done():
             self.greeting.set_result(Failed(999, "start", "the process ended without a word"))
         if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(ConnectionResetError("the NVML process ended"))
+            self._answer.set_exception(ConnectionResetError("the driver's process ended"))
 
     def _take(self, line: Line) -> None:
         greeting = line.hello or line.failed
@@ -144,27 +146,21 @@ class Child(asyncio.Protocol):
             answer.set_result(line.gpus)
 
 
-def start_process(stdin: socket.socket, options: list[str]) -> "subprocess.Popen[bytes]":
+def start_process(
+    stdin: socket.socket, module: str, options: Sequence[str], folders: Sequence[str]
+) -> "subprocess.Popen[bytes]":
     """Start the interpreter without `site`: a fifth of its memory and start-up time.
 
-    `options` are what the child's `main` takes.
+    `options` are what the `main` of `module` takes; it imports from `folders` and this package.
     """
     return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-S", "-m", _CHILD, *options],
+        [sys.executable, "-S", "-m", module, *options],
         stdin=stdin.fileno(),
         stdout=subprocess.DEVNULL,
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join(_import_path()),
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *folders]),
             "MALLOC_ARENA_MAX": "2",  # a thread per GPU must not mean an arena per GPU
         },
         start_new_session=True,  # Ctrl-C is for the agent, which lets the child go in order
     )
-
-
-def _import_path() -> list[str]:
-    binding = importlib.util.find_spec("pynvml")
-    folders = [str(Path(__file__).parents[2])]
-    if binding is not None and binding.origin is not None:
-        folders.append(str(Path(binding.origin).parent))
-    return folders

@@ -1,36 +1,61 @@
-"""The GPUs that NVML has ever told of, by UUID: their meters, values and states."""
+"""The GPUs that a driver has ever told of, by UUID: their meters, values and states."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from wattkeeper.model.meter import MeterSpec, Partition
+from wattkeeper.model.meter import MeterInfo, MeterSpec, Partition
 from wattkeeper.model.reading import Reading
 from wattkeeper.model.state import Finding, State
 from wattkeeper.sources.base import DeviceProcess
-from wattkeeper.sources.nvml_partitions import partitions
-from wattkeeper.sources.nvml_readings import add_event_reasons, meter_name, meter_spec, reading
-from wattkeeper.sources.nvml_wire import Board, Failed, GpuAnswer, Slow
+from wattkeeper.sources.driver_partitions import partitions
+from wattkeeper.sources.driver_readings import (
+    add_throttled,
+    meter_info,
+    meter_name,
+    meter_spec,
+    reading,
+)
+from wattkeeper.sources.driver_wire import Board, Failed, GpuAnswer, Slow
 
 _PPM_PER_PERCENT = 10_000
-_FIXES = {
-    3: "this GPU or vGPU profile offers neither an energy counter nor a power reading",
-    4: "give the agent's user access to /dev/nvidia* (group video, or run it as root)",
-    9: "load the driver: modprobe nvidia",
-    12: "install the NVIDIA driver, or mount its libnvidia-ml.so.1 into the container",
-    15: "look for Xid 79 in the kernel log; reset the GPU (nvidia-smi --gpu-reset) or reboot",
-    16: "reset the GPU: wattkeeper release --gpu UUID --for 10m, then nvidia-smi --gpu-reset",
-    18: "reboot, or unload and load the driver, so that module and library are of one version",
-}
 
 
-def explain(subject: str, failed: Failed) -> Finding:
-    """Return the state that an NVML return code stands for, with the remedy."""
-    states = {4: State.DENIED, 9: State.ABSENT, 12: State.ABSENT}
-    text = "driver/library version mismatch: reboot or reload" if failed.code == 18 else failed.text
-    detail = f"{failed.call} returned {failed.code}: {text}"
-    return Finding(
-        subject, states.get(failed.code, State.FAILING), detail, _FIXES.get(failed.code, "")
-    )
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """What tells one maker's driver from another's.
+
+    `name`: of the source. `vendor`: as in labels; `maker`: as people write it. `module`: of the
+    kernel. `child`: the Python module of the process that owns the library, `folders` what it
+    imports from besides our own package. `init`: the call that initialises the library.
+    `one_by_one`: whether single GPUs can be left closed. `states`, `words`, `fixes`: what return
+    codes stand for (failing, if nothing else), what they mean in words that operators know, and
+    the remedies. `lost`, `hung`: what to do about a GPU that is gone, or does not answer.
+    `divided`: the label of a GPU that has instances.
+    """
+
+    name: str
+    vendor: str
+    maker: str
+    module: str
+    child: str
+    folders: tuple[str, ...]
+    init: str
+    one_by_one: bool
+    divided: str
+    states: Mapping[int, State]
+    words: Mapping[int, str]
+    fixes: Mapping[int, str]
+    lost: str
+    hung: str
+
+    def explain(self, subject: str, failed: Failed) -> Finding:
+        """Return the state that a return code stands for, with the remedy."""
+        code = failed.code
+        text = self.words.get(code, failed.text)
+        detail = f"{failed.call} returned {code}: {text}"
+        return Finding(
+            subject, self.states.get(code, State.FAILING), detail, self.fixes.get(code, "")
+        )
 
 
 @dataclass(slots=True)
@@ -42,24 +67,25 @@ class _Gpu:
     throttle_ns: dict[str, int] = field(default_factory=dict)
 
     @property
-    def mig(self) -> bool:
-        return self.slow is not None and self.slow.mig is not None
+    def divided(self) -> bool:
+        return self.slow is not None and self.slow.instances is not None
 
 
 class Gpus:
-    """What the children said of the GPUs. `driver` and `load` belong to the present child."""
+    """What the children said of the GPUs. `version` belongs to the present child."""
 
-    def __init__(self) -> None:
+    def __init__(self, driver: Driver) -> None:
         self.answering = False
         self.missing = False
+        self._driver = driver
         self._gpus: dict[str, _Gpu] = {}
-        self.driver = ""
+        self.version = ""
         self._load = ""
         self._specs: list[MeterSpec] | None = None
 
-    def begin(self, driver: str, load: str) -> None:
+    def begin(self, version: str, load: str) -> None:
         """A new child speaks from now on, of this load of the driver."""
-        self.driver, self._load, self._specs = driver, load, None
+        self.version, self._load, self._specs = version, load, None
 
     @property
     def healthy(self) -> int:
@@ -80,7 +106,7 @@ class Gpus:
             if meter in (uuid, meter_name(uuid)):
                 return uuid
         known = ", ".join(meter_name(uuid) for uuid in self._gpus) or "none"
-        raise ValueError(f"no NVIDIA GPU is called {meter!r}; there are: {known}")
+        raise ValueError(f"no {self._driver.maker} GPU is called {meter!r}; there are: {known}")
 
     def places(self, without: Collection[str | None]) -> list[str]:
         """Return the PCI addresses of the known GPUs except these UUIDs."""
@@ -91,10 +117,20 @@ class Gpus:
         if self._specs is None:
             ordered = sorted(self._gpus.values(), key=lambda gpu: gpu.board.pci_bus_id)
             self._specs = [
-                meter_spec(gpu.board, i, self.driver, self._load, mig=gpu.mig)
+                meter_spec(gpu.board, self._info(gpu, i), self._load)
                 for i, gpu in enumerate(ordered)
             ]
         return self._specs
+
+    def _info(self, gpu: _Gpu, ordinal: int) -> MeterInfo:
+        """Return who a GPU's meter is. `ordinal`: its number in PCI order, as Slurm counts."""
+        labels = {
+            "gpu": str(ordinal),
+            "driver": self.version,
+            "vendor": self._driver.vendor,
+            self._driver.divided: "1" if gpu.divided else "",
+        }
+        return meter_info(gpu.board, labels, self._driver.name)
 
     def findings(self) -> list[Finding]:
         """Return the state of each GPU."""
@@ -109,7 +145,7 @@ class Gpus:
         }
 
     def partitions(self) -> Mapping[str, Partition]:
-        """Return the MIG devices of every GPU by their UUIDs, as of the last ten seconds."""
+        """Return the parts of every GPU by their UUIDs, as of the last ten seconds."""
         return {
             partition.uuid: partition
             for uuid, gpu in self._gpus.items()
@@ -170,14 +206,14 @@ class Gpus:
     def _take(self, uuid: str, gpu: _Gpu, answer: GpuAnswer) -> Reading | None:
         name = meter_name(uuid)
         if answer.slow is not None:
-            if (answer.slow.mig is not None) != gpu.mig:
+            if (answer.slow.instances is not None) != gpu.divided:
                 self._specs = None
             gpu.slow = answer.slow
         if answer.stuck_s is not None:
-            gpu.finding = _stuck(name, answer)
+            gpu.finding = self._stuck(name, answer)
             return None
         if answer.code is not None:
-            gpu.finding = explain(name, Failed(answer.code, answer.call, answer.text))
+            gpu.finding = self._driver.explain(name, Failed(answer.code, answer.call, answer.text))
             return None
         if gpu.finding.state is not State.OK:
             gpu.finding = _ok(gpu.board)
@@ -190,8 +226,8 @@ class Gpus:
     def _count_throttling(self, gpu: _Gpu, answer: GpuAnswer) -> None:
         if gpu.slow is not None and gpu.slow.throttle_ns:
             gpu.throttle_ns = gpu.slow.throttle_ns
-        elif answer.event_reasons is not None and gpu.boot_ns:
-            add_event_reasons(gpu.throttle_ns, answer.event_reasons, answer.boot_ns - gpu.boot_ns)
+        elif gpu.boot_ns:
+            add_throttled(gpu.throttle_ns, answer.throttled, answer.boot_ns - gpu.boot_ns)
 
     def _note_missing(self, seen: Collection[str | None], strangers: Sequence[GpuAnswer]) -> None:
         """Say of known GPUs that no answer speaks of what the nameless answers say."""
@@ -200,21 +236,27 @@ class Gpus:
         for uuid in missing:
             name = meter_name(uuid)
             finding = Finding(
-                name, State.FAILING, "the driver does not list it any more", _FIXES[15]
+                name, State.FAILING, "the driver does not list it any more", self._driver.lost
             )
             for answer in strangers:
                 if answer.code is not None:
-                    finding = explain(name, Failed(answer.code, answer.call, answer.text))
+                    finding = self._driver.explain(
+                        name, Failed(answer.code, answer.call, answer.text)
+                    )
                 elif answer.stuck_s is not None:
-                    finding = _stuck(name, answer)
+                    finding = self._stuck(name, answer)
             self._gpus[uuid].finding = finding
+
+    def _stuck(self, name: str, answer: GpuAnswer) -> Finding:
+        detail = f"no answer from {answer.call} for {answer.stuck_s or 0:.1f} s"
+        return Finding(name, State.STALE, detail, self._driver.hung)
 
 
 def _processes(slow: Slow) -> Iterator[DeviceProcess]:
     for pid, percent, instance in slow.processes or ():
         sm_ppm = None if percent is None else percent * _PPM_PER_PERCENT
         if instance:
-            sm_ppm = slow.mig_busy_ppm.get(instance)
+            sm_ppm = slow.busy_ppm.get(instance)
         yield DeviceProcess(pid, sm_ppm, instance or None)
 
 
@@ -222,8 +264,3 @@ def _ok(board: Board) -> Finding:
     method = "energy counter" if board.counter else "no energy counter: power is integrated"
     detail = f"{board.model} at {board.pci_bus_id}, {method}"
     return Finding(meter_name(board.uuid), State.OK, detail)
-
-
-def _stuck(name: str, answer: GpuAnswer) -> Finding:
-    detail = f"no answer from {answer.call} for {answer.stuck_s or 0:.1f} s"
-    return Finding(name, State.STALE, detail, "look for Xid messages in the kernel log")

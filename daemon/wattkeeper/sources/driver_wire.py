@@ -1,17 +1,17 @@
-"""What the NVML child says, line by line, in NVML's own units. None is what was not said."""
+"""What a driver's child says, line by line. None, or no entry, is what was not said."""
 
 import msgspec
 
 
 class Hello(msgspec.Struct, frozen=True):
-    """NVML is initialised and sees so many GPUs."""
+    """The driver's library is initialised and sees so many GPUs. `driver`: its version."""
 
     driver: str
     gpus: int
 
 
 class Failed(msgspec.Struct, frozen=True):
-    """An NVML call returned `code` (`text` in NVIDIA's words)."""
+    """A call of the library returned `code` (`text` in the maker's words)."""
 
     code: int
     call: str
@@ -21,7 +21,8 @@ class Failed(msgspec.Struct, frozen=True):
 class Board(msgspec.Struct, frozen=True):
     """What does not change of a GPU. `counter`: whether it counts energy itself.
 
-    `minor`: its N in /dev/nvidiaN.
+    `module_scope`: its power covers a whole module, processor and all. `minor`: its N in
+    /dev/nvidiaN or /dev/dri/renderDN.
     """
 
     uuid: str
@@ -29,7 +30,7 @@ class Board(msgspec.Struct, frozen=True):
     model: str
     serial: str
     board: str
-    architecture: int | None
+    architecture: str
     module_scope: bool
     max_limit_mw: int | None
     counter: bool
@@ -37,8 +38,9 @@ class Board(msgspec.Struct, frozen=True):
 
 
 class Instance(msgspec.Struct, frozen=True, array_like=True):
-    """A MIG device: a compute instance in a GPU instance, whose memory it may share with others.
+    """A part of a GPU: a MIG device, or one of the partitions or dies behind one AMD meter.
 
+    A MIG device is a compute instance in a GPU instance, whose memory it may share with others.
     `gpu_slices`, `compute_slices`: compute slices of the GPU instance, and of itself.
     """
 
@@ -53,28 +55,29 @@ class Instance(msgspec.Struct, frozen=True, array_like=True):
 class Slow(msgspec.Struct, frozen=True):
     """What is read every ten seconds. `throttle_ns`: counters by reason.
 
-    `processes`: (pid, % of SM time, UUID of the MIG device or ""). `mig` None: MIG is off.
-    `mig_most`: the compute slices of the whole GPU; `mig_busy_ppm`: SM activity by MIG device.
+    `celsius`, `percent`: by sensor and by engine. `processes`: (pid, % of the GPU's time, UUID of
+    the instance or ""). `instances` None: the GPU is not divided. `slices`: the compute slices of
+    the whole GPU; `busy_ppm`: activity by instance.
     """
 
     memory_used: int | None
     memory_total: int | None
     limit_mw: int | None
-    margin_c: int | None
-    encoder_percent: int | None
-    decoder_percent: int | None
+    celsius: dict[str, int]
+    percent: dict[str, int]
     throttle_ns: dict[str, int]
     processes: list[tuple[int, int | None, str]] | None
-    mig: list[Instance] | None
-    mig_most: int = 0
-    mig_busy_ppm: dict[str, int] = {}
+    instances: list[Instance] | None
+    slices: int = 0
+    busy_ppm: dict[str, int] = {}
 
 
 class GpuAnswer(msgspec.Struct, frozen=True):
     """One GPU at one tick: values, or `code` with `call` and `text`, or `stuck_s` in `call`.
 
-    `place`: index in the driver's order or PCI address. `boot_ns`: CLOCK_BOOTTIME around the
-    energy counter. `event_reasons`: NVML's bits, only where there are no throttle counters.
+    `place`: number in the driver's order, or PCI address. `boot_ns`: CLOCK_BOOTTIME around the
+    energy counter. `celsius`, `percent`, `mhz`: by sensor, engine and clock. `throttled`: whether
+    each reason holds now, only where there are no throttle counters.
     """
 
     place: int | str
@@ -86,17 +89,13 @@ class GpuAnswer(msgspec.Struct, frozen=True):
     board: Board | None = None
     slow: Slow | None = None
     boot_ns: int = 0
-    energy_mj: int | None = None
+    energy_uj: int | None = None
     power_mw: int | None = None
     average_mw: int | None = None
-    temperature_c: int | None = None
-    memory_temperature_c: int | None = None
-    gpu_percent: int | None = None
-    memory_percent: int | None = None
-    sm_mhz: int | None = None
-    memory_mhz: int | None = None
-    graphics_mhz: int | None = None
-    event_reasons: int | None = None
+    celsius: dict[str, int] = {}
+    percent: dict[str, int] = {}
+    mhz: dict[str, int] = {}
+    throttled: dict[str, bool] = {}
 
 
 class Line(msgspec.Struct, frozen=True):

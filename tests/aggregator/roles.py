@@ -48,15 +48,17 @@ ACCESS = {"managers": {"chemistry": ("ann",)}, "operators": ("root",)}
 
 
 @asynccontextmanager
-async def guarded(folder: Path, **access: Any) -> AsyncIterator[Centre]:
-    """Run an aggregator with these tokens."""
+async def guarded(
+    folder: Path, more: dict[str, Any] | None = None, **access: Any
+) -> AsyncIterator[Centre]:
+    """Run an aggregator with these tokens; `more`: settings beside `access`."""
     tokens = folder / "tokens.toml"
 
     def prepare() -> Any:
         tokens.write_text("\n".join(map(entry, TOKENS)))
         tokens.chmod(0o644)
         given = {"tokens_file": tokens, **ACCESS, **access}
-        return settings(folder / "data", token=SecretStr(SHARED), access=given)
+        return settings(folder / "data", token=SecretStr(SHARED), access=given, **(more or {}))
 
     clock = [START_MS]
     aggregator = Aggregator(await asyncio.to_thread(prepare), now_ms=lambda: clock[0])

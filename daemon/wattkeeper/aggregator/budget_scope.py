@@ -21,13 +21,17 @@ def told(answers: list[Answer], budgets: Iterable[Budget], scope: Scope | None) 
     """Return them without the names of others, and of budgets that are not seen."""
     if scope is None:
         return answers
-    own = {one.name: _own(one, scope) for one in budgets}
-    return [_told(one, own, {other.name for other in answers}, scope) for one in answers]
+    known = {one.name: one for one in budgets}
+    shown = {one.name for one in answers}
+    return [_told(one, known, shown, scope) for one in answers]
 
 
-def _told(one: Answer, own: Mapping[str, bool], shown: set[str], scope: Scope) -> Answer:
-    changed: dict[str, object] = {"inside": one.inside if one.inside in shown else None}
-    if not own[one.name]:
+def _told(one: Answer, known: Mapping[str, Budget], shown: set[str], scope: Scope) -> Answer:
+    above = known[one.name].parent
+    while above and above not in shown:
+        above = known[above].parent
+    changed: dict[str, object] = {"inside": above or None}
+    if not _own(known[one.name], scope):
         changed["contributors"] = _named(one.contributors, scope)
         changed["history"] = [
             breach.model_copy(update={"contributors": _named(breach.contributors, scope)})

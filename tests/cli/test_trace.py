@@ -5,6 +5,7 @@ import io
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestServer
@@ -117,8 +118,8 @@ async def test_what_was_settled_is_in_no_trace(
     """The answer says how much that is, and the trace is not called incomplete for it."""
     more = GPU_UJ * 90
 
-    def settled(ledger: Ledger, cluster: str, key: str, run: int | None) -> Job | None:
-        found = job(ledger, cluster, key, run)
+    def settled(ledger: Ledger, cluster: str, key: str, *more_of_it: Any) -> Job | None:
+        found = job(ledger, cluster, key, *more_of_it)
         assert found is not None
         by_split = {**found.energy_by_split_uj, "settled": more}
         return replace(found, energy_uj=found.energy_uj + more, energy_by_split_uj=by_split)

@@ -12,7 +12,6 @@ from aiohttp import web
 from wattkeeper.aggregator.access.callers import Callers
 from wattkeeper.aggregator.access.gate import Gate
 from wattkeeper.aggregator.access.known_tokens import KnownTokens
-from wattkeeper.aggregator.access.unix_socket import SocketError, serve_at
 from wattkeeper.aggregator.api import Api
 from wattkeeper.aggregator.app import build
 from wattkeeper.aggregator.budgeting import Budgeting
@@ -52,6 +51,7 @@ from wattkeeper.ledger.settlement import settle
 from wattkeeper.ledger.store import LeaseLostError, Ledger, LedgerError
 from wattkeeper.listening import door
 from wattkeeper.listening.keeper import Keeper
+from wattkeeper.listening.unix_door import SocketError, UnixDoor
 from wattkeeper.model.state import Finding, State
 from wattkeeper.schedulers.base import Scheduler
 from wattkeeper.tls.server import ServerCertificates
@@ -456,7 +456,7 @@ class Aggregator:
         self.port = listener.port
         if (path := self.settings.access.socket) is not None:
             try:
-                await serve_at(self._runner, path)
+                await UnixDoor(self._runner, path, self._keeper).start()
             except SocketError as error:
                 raise StartError(f"access.socket: {error}") from error
 

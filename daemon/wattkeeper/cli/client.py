@@ -173,7 +173,7 @@ async def _fetch(
     certificates: ClientCertificates | None = None,
 ) -> bytes:
     shown = token or await asyncio.to_thread(_token)
-    own = await asyncio.to_thread(own_certificates) if certificates is None else certificates
+    own = certificates if certificates is not None else await asyncio.to_thread(own_certificates)
     given = {name: value for name, value in (query or {}).items() if value is not None}
     try:
         return await _get(base, path, given, patience_s, kind, body, shown, own)

@@ -80,16 +80,22 @@ class Door(web.BaseSite):
         """
         await super().start()
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(
-            self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        for family, address in dict.fromkeys((info[0], info[4]) for info in found):
-            listener = socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+        for listener in await self._bind():
             listener.setblocking(False)
             self._listeners.append(listener)
             self._loops.append(loop.create_task(self._accept(listener)))
         if self._certificates is not None:
             self._loops.append(loop.create_task(self._certificates.follow()))
+
+    async def _bind(self) -> list[socket.socket]:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(
+            self._host, self._port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        return [
+            socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+            for family, address in dict.fromkeys((info[0], info[4]) for info in found)
+        ]
 
     async def stop(self) -> None:
         """Listen no more; what is connected stays, and what is not yet ends."""

@@ -11,10 +11,10 @@ from pydantic import SecretStr
 from wattkeeper.aggregator.access.caller import Caller, Nodes
 from wattkeeper.aggregator.access.config import AccessSection
 from wattkeeper.aggregator.access.known_tokens import KnownTokens
-from wattkeeper.aggregator.access.peers import Accounts, peer_of
 from wattkeeper.aggregator.access.roles import Role
 from wattkeeper.aggregator.access.tokens import AgentToken, ProxyToken, Token
 from wattkeeper.aggregator.problem import ProblemError
+from wattkeeper.listening.peers import Accounts, peer_of
 
 _ANONYMOUS = {
     "operator": Caller(Role.OPERATOR),

@@ -1,6 +1,7 @@
 """Who is at the other end of a unix socket, by the kernel's word."""
 
 import asyncio
+import asyncio.trsock
 import grp
 import os
 import pwd
@@ -38,6 +39,11 @@ def peer_of(transport: asyncio.BaseTransport | None) -> Peer | None:
     end = None if transport is None else transport.get_extra_info("socket")
     if end is None or end.family != socket.AF_UNIX:
         return None
+    return credentials(end)
+
+
+def credentials(end: socket.socket | asyncio.trsock.TransportSocket) -> Peer:
+    """Return who is at the other end of a unix socket."""
     told = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     _, uid, gid = _CREDENTIALS.unpack(told)
     return Peer(uid, gid)

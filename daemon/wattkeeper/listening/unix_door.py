@@ -1,4 +1,4 @@
-"""A unix socket that every user of this machine may connect to."""
+"""A unix socket that every user of this machine may connect to, and that knows who does."""
 
 import asyncio
 import socket
@@ -6,7 +6,11 @@ from pathlib import Path
 
 from aiohttp import web
 
-_BACKLOG = 128
+from wattkeeper.listening.door import Door
+from wattkeeper.listening.keeper import Keeper
+from wattkeeper.listening.peers import credentials
+
+_BACKLOG = 1024
 
 
 class SocketError(Exception):
@@ -31,7 +35,6 @@ def open_socket(path: Path) -> socket.socket:
         made.bind(str(path))
         path.chmod(0o666)
         made.listen(_BACKLOG)
-        made.setblocking(False)
     except OSError as error:
         made.close()
         why = error.strerror or str(error)
@@ -55,23 +58,26 @@ def _check_dead(path: Path) -> None:
     raise SocketError(f"{path} is somebody else's, who answers there")
 
 
-class _Site(web.SockSite):
-    """Serves at a socket, and takes it away at the end."""
+class UnixDoor(Door):
+    """Listens at a path for an application; a user is to it what an address is to others."""
 
-    def __init__(self, runner: web.AppRunner, listening: socket.socket, path: Path) -> None:
-        super().__init__(runner, listening)
+    def __init__(self, site: web.AppRunner, path: Path, keeper: Keeper) -> None:
+        super().__init__(site, "", 0, keeper)
         self._path = path
 
+    @property
+    def name(self) -> str:
+        """The URL by which clients of ours reach it."""
+        return f"unix:{self._path}"
+
     async def stop(self) -> None:
+        """Listen no more, and take the socket away."""
         await super().stop()
         await asyncio.to_thread(self._path.unlink, missing_ok=True)
 
+    async def _bind(self) -> list[socket.socket]:
+        return [await asyncio.to_thread(open_socket, self._path)]
 
-async def serve_at(runner: web.AppRunner, path: Path) -> None:
-    """Serve at a new socket until the runner is cleaned up.
-
-    Raises:
-        SocketError: as `open_socket`.
-
-    """
-    await _Site(runner, await asyncio.to_thread(open_socket, path), path).start()
+    def _enter(self, sock: socket.socket, peer: object) -> None:
+        del peer  # a unix socket's is empty
+        super()._enter(sock, (f"uid {credentials(sock).uid}",))

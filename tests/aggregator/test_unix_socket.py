@@ -15,7 +15,7 @@ import pytest
 from tests.aggregator.conftest import Centre
 from tests.aggregator.feeding import Feeder
 from tests.aggregator.roles import guarded
-from wattkeeper.aggregator.access.unix_socket import SocketError, open_socket
+from wattkeeper.listening.unix_door import SocketError, open_socket
 
 _ASK = """
 import os, socket, sys

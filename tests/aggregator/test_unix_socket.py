@@ -21,7 +21,8 @@ _ASK = """
 import os, socket, sys
 path, uid, gid, request = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 os.chdir(os.path.dirname(path))  # through folders that are the test's alone
-os.setgroups([]); os.setgid(gid); os.setuid(uid)
+if uid != os.geteuid():
+    os.setgroups([]); os.setgid(gid); os.setuid(uid)
 with socket.socket(socket.AF_UNIX) as end:
     end.settimeout(20)
     end.connect(os.path.basename(path))
@@ -36,7 +37,7 @@ sys.stdout.buffer.write(got)
 def ask_as(path: Path, uid: int, asked: str, headers: str = "") -> tuple[int, bytes]:
     """Ask in a process of a user; return status and body."""
     gid = pwd.getpwuid(uid).pw_gid
-    request = f"GET {asked} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n"
+    request = f"GET {asked} HTTP/1.0\r\nHost: x\r\n{headers}\r\n"
     command = [sys.executable, "-I", "-c", _ASK, str(path), str(uid), str(gid), request]
     done = subprocess.run(command, capture_output=True, timeout=60, check=True)
     head, _, body = done.stdout.partition(b"\r\n\r\n")

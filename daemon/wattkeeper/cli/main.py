@@ -33,6 +33,7 @@ COMMANDS: dict[str, Entry] = {
     "up": Entry(RUN, "up", "Up", "agent and aggregator on this machine"),
     "agent": Entry(RUN, "agent", "Agent", "meter this node"),
     "aggregator": Entry(RUN, "aggregator", "Aggregator", "keep the fleet's books and answer"),
+    "relay": Entry(RUN, "relay", "Relay", "let a login node's users ask, each for their own"),
     "demo": Entry(RUN, "demo", "Demo", "a simulated fleet, to see it at work"),
     "top": Entry(ASK, "top", "Top", "nodes, GPUs and jobs now, live in the terminal"),
     "job": Entry(ASK, "job", "Job", "what a job used, and how sure that is"),

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 UNITS = sorted((ROOT / "deploy/systemd").glob("*.service"))
-EXPOSURE = {"wattkeeper-agent": 2.5, "wattkeeper-aggregator": 1.4}
+EXPOSURE = {"wattkeeper-agent": 2.5, "wattkeeper-aggregator": 1.4, "wattkeeper-relay": 1.4}
 """What `systemd-analyze security` says, from 0 (can do nothing) to 10 (can do everything)."""
 SINCE = {
     "ProtectHostname": 242, "RestrictSUIDSGID": 242, "ProtectKernelLogs": 244, "ProtectClock": 245,

@@ -15,7 +15,7 @@ from tests.systemd.machine import Machine, missing
 # One worker boots the machine.
 pytestmark = [pytest.mark.systemd, pytest.mark.xdist_group("systemd")]
 
-AGENT, AGGREGATOR = "wattkeeper-agent", "wattkeeper-aggregator"
+AGENT, AGGREGATOR, RELAY = "wattkeeper-agent", "wattkeeper-aggregator", "wattkeeper-relay"
 UNITS = (AGGREGATOR, AGENT)
 NOBODY = 65534
 _AGENT_TOML = """\
@@ -31,7 +31,15 @@ token = "{token}"
 _AGGREGATOR_TOML = """\
 token = "{token}"
 commit_interval = "500ms"
+[access]
+anonymous = "operator"
+tokens_file = "/etc/wattkeeper/tokens.toml"
 """
+_RELAY_TOML = """\
+url = "http://127.0.0.1:9746"
+token_file = "/etc/wattkeeper/relay.token"
+"""
+_WATTKEEPER = "/opt/wattkeeper/bin/wattkeeper"
 
 
 class Site:
@@ -92,6 +100,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     machine = Machine(sysfs)
     try:
         machine.run("systemd-sysusers")
+        machine.run("install", "-d", "/etc/wattkeeper")
+        machine.run(
+            _WATTKEEPER,
+            "token",
+            "proxy",
+            "--out",
+            "/etc/wattkeeper/relay.token",
+            "--tokens-file",
+            "/etc/wattkeeper/tokens.toml",
+        )
         site = Site(machine, zone / "energy_uj")
         for unit in UNITS:
             site.configure(unit, "first")
@@ -109,7 +127,7 @@ def running(site: Site) -> Site:
 
 def test_no_word_of_them_is_wrong(site: Site) -> None:
     """Also the programs that they name are there."""
-    paths = [f"/etc/systemd/system/{unit}.service" for unit in UNITS]
+    paths = [f"/etc/systemd/system/{unit}.service" for unit in (*UNITS, RELAY)]
     assert "" == site.machine.run("systemd-analyze", "verify", "--recursive-errors=yes", *paths)
 
 
@@ -214,6 +232,22 @@ def test_stopped_they_have_ended_by_themselves(running: Site) -> None:
         ended, stopped = running.machine.run(*command).splitlines()
         assert f"{unit}.service: Deactivated successfully." == ended
         assert stopped.startswith(f"Stopped {unit}.service")
+
+
+def test_users_ask_through_the_relay(running: Site) -> None:
+    """They are known behind its sandbox, and find its socket, which ends with the unit."""
+    machine = running.machine
+    machine.write("/etc/wattkeeper/relay.toml", _RELAY_TOML)
+    machine.run("chown", "wattkeeper", "/etc/wattkeeper/relay.toml", "/etc/wattkeeper/relay.token")
+    machine.run("systemctl", "start", RELAY)
+    user = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
+    asked = (*user, "env", "HOME=/nonexistent", _WATTKEEPER)
+    assert "no such job" in machine.run(*asked, "job", "7", check=False)
+    assert "is for operator; you are user" in machine.run(*asked, "balance", check=False)
+    status = machine.run("cat", f"/proc/{running.main(RELAY)}/status")
+    assert "CapEff:\t0000000000000000" in status
+    machine.run("systemctl", "stop", RELAY)
+    assert "No such file" in machine.run("ls", "/run/wattkeeper", check=False)
 
 
 def test_an_agent_needs_neither_systemd_nor_root(site: Site) -> None:

@@ -36,8 +36,9 @@ def find_jobs(
     if not found:
         which = f"{wanted}, run {run}" if run else wanted
         raise CommandError(
-            f"{which}: no such job in the books. It may not have used a metered node, or its "
-            "first window is not in yet (about 20 s); `wattkeeper jobs --all` lists what is",
+            f"{which}: no such job in the books. It may be somebody else's, or have used no "
+            "metered node, or its first window is not in yet (about 20 s); `wattkeeper jobs --all` "
+            "lists what is",
             code=1,
         )
     return found

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from tests.aggregator.conftest import Centre
+from tests.aggregator.conftest import Centre, settings
 from tests.aggregator.feeding import START_MS, Feeder
 from tests.aggregator.roles import CALLERS, TOKENS, ask, guarded, two_peoples_jobs
 from wattkeeper.aggregator.access.callers import Callers
@@ -21,6 +22,7 @@ from wattkeeper.aggregator.access.gate import Gate
 from wattkeeper.aggregator.access.known_tokens import KnownTokens
 from wattkeeper.aggregator.access.tokens import ReaderToken, TokensError, digest, entry, parse
 from wattkeeper.aggregator.app import problems
+from wattkeeper.aggregator.runtime import Aggregator
 from wattkeeper.aggregator.troubles import Troubles
 from wattkeeper.model.state import State
 
@@ -149,6 +151,26 @@ async def test_who_callers_without_proof_are(
 def test_the_usual_anonymous(listen: str, access: dict[str, Any], expected: str) -> None:
     """An operator where nobody else can reach it, and nothing tells who is who."""
     assert expected == AccessSection(**access).anonymous_at(listen)
+
+
+async def test_an_operator_by_default_asks_for_this_machine(tmp_path: Path) -> None:
+    """A page whose name was made to mean this machine, and a proxy with a name, are the public."""
+    aggregator = Aggregator(settings(tmp_path / "data"))
+    await aggregator.start()
+    async with aiohttp.ClientSession() as session:
+        for host, expected in (
+            ("localhost:9746", 200),
+            ("127.0.0.1", 200),
+            ("[::1]:80", 200),
+            ("evil.example:9746", 401),
+            ("127.0.0.1.evil.example", 401),
+            ("", 401),
+            ("[", 401),
+        ):
+            url = f"{aggregator.url}/v1/nodes"
+            async with session.get(url, headers={"Host": host}) as answer:
+                assert expected == answer.status, host
+    await aggregator.stop()
 
 
 async def test_an_agent_delivers_for_its_own_nodes_only(centre: Centre) -> None:

@@ -115,7 +115,7 @@ def test_list_says_what_counts(token: Token, place: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (("agent", "--nodes", "n1", "--out", "x"), "--cluster is missing"),
+        (("agent", "--cluster", "w", "--out", "x"), "--nodes is missing"),
         (("agent", "--cluster", "w", "--nodes", "n[1", "--out", "x"), "--nodes"),
         (("agent", "--cluster", "w", "--nodes", "../n", "--out", "x"), "cannot be the name"),
         (("agent", "--role", "user"), "--role is not for"),

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from wattkeeper.aggregator.access.config import is_loopback
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.cli.command import CommandError
-from wattkeeper.settings import host_port, load
+from wattkeeper.settings import load
 from wattkeeper.supervised.daemon import Daemon, run_until_signal
 from wattkeeper.supervised.journal import set_level, set_up
 from wattkeeper.supervised.reload import Reload
-
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class Aggregator:
 
         settings = self.settings
         centre = Centre(settings, schedulers(settings))
-        if centre.callers.open and host_port(settings.listen)[0] not in _LOOPBACK:
+        if centre.callers.open and not is_loopback(settings.listen):
             logging.getLogger(__name__).warning(
                 "listening on %s without a token: anyone who reaches it can deliver",
                 settings.listen,

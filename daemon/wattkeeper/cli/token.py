@@ -64,7 +64,7 @@ class TokenCommand(Command):
         description="what to do"
     )
     name: CliPositionalArg[str | None] = Field(None, description="which one to revoke")
-    cluster: str | None = Field(None, description="agent: the cluster, as its agents have it")
+    cluster: str = Field("default", description="agent: the cluster, as its agents have it")
     nodes: str | None = Field(None, description="agent: node[001-100], or * for all in one token")
     role: Literal["user", "manager", "operator", "scraper"] | None = Field(
         None, description="reader: what it is; proxy: the most that its users are, manager"
@@ -100,7 +100,6 @@ class TokenCommand(Command):
                 raise CommandError(f"{flag} is not for `wattkeeper token {self.action}`")
         for action, name, flag in (
             ("revoke", "name", "NAME"),
-            ("agent", "cluster", "--cluster"),
             ("agent", "nodes", "--nodes"),
             ("agent", "out", "--out"),
             ("reader", "role", "--role"),
@@ -109,7 +108,6 @@ class TokenCommand(Command):
                 raise CommandError(f"{flag} is missing; see `wattkeeper token --help`")
 
     def _make_agents(self, path: Path) -> None:
-        assert self.cluster is not None
         assert self.nodes is not None
         assert self.out is not None
         try:

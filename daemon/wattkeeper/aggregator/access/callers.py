@@ -9,7 +9,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from wattkeeper.aggregator.access.caller import Caller, Nodes
-from wattkeeper.aggregator.access.config import AccessSection
+from wattkeeper.aggregator.access.config import AccessSection, is_loopback
 from wattkeeper.aggregator.access.known_tokens import KnownTokens
 from wattkeeper.aggregator.access.roles import Role
 from wattkeeper.aggregator.access.tokens import AgentToken, ProxyToken, Token
@@ -82,7 +82,7 @@ class Callers:
             return self._shows(shown, request)
         peer = peer_of(request.transport)
         if peer is None:
-            return self._anonymous
+            return self._nobody(request)
         if peer.uid in self._own_uids:
             return Caller(Role.OPERATOR, f"uid {peer.uid}", proven=True)
         try:
@@ -91,6 +91,17 @@ class Callers:
             detail = f"this machine does not tell who uid {peer.uid} is; try again"
             raise ProblemError(503, "accounts-unavailable", detail) from error
         return self._named(account.name, account.groups)
+
+    def _nobody(self, request: web.Request) -> Caller:
+        """Return who a caller without any proof is.
+
+        An operator by default only at this machine's own name: a page of elsewhere, whose name was
+        made to mean this machine, and a proxy that passes its own name on ask in others' names.
+        """
+        usual = self._settings.anonymous is None
+        if usual and self._anonymous.role is Role.OPERATOR and not is_loopback(request.host):
+            return _ANONYMOUS["public"]
+        return self._anonymous
 
     def _shows(self, shown: str, request: web.Request) -> Caller:
         if self.shared is not None:

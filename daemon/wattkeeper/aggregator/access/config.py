@@ -3,16 +3,28 @@
 import ipaddress
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from wattkeeper.settings import Section, host_port
+from wattkeeper.settings import Section
 
 USER_HEADER = "X-Forwarded-User"
 GROUPS_HEADER = "X-Forwarded-Groups"
-_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+_LOCALHOST = ("localhost", "localhost.localdomain", "localhost6", "ip6-localhost", "ip6-loopback")
 
 Anonymous = Literal["operator", "public", "none"]
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether a host, with or without a port, is this machine as it calls itself."""
+    try:
+        host = urlsplit(f"//{address}").hostname or ""
+        if host in _LOCALHOST or host.endswith(".localhost"):
+            return True
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 class AccessSection(Section):
@@ -67,4 +79,4 @@ class AccessSection(Section):
         if self.anonymous is not None:
             return self.anonymous
         proof = self.tokens_file or self.proxy_from or self.socket
-        return "operator" if host_port(listen)[0] in _LOOPBACK and not proof else "public"
+        return "operator" if is_loopback(listen) and not proof else "public"

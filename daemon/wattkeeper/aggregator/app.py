@@ -12,6 +12,7 @@ from wattkeeper.aggregator import closed, identities, windows
 from wattkeeper.aggregator.access.gate import Gate
 from wattkeeper.aggregator.access.roles import AGENTS, CLOSERS, OPERATORS, PUBLIC, SCRAPERS
 from wattkeeper.aggregator.endpoint import Endpoint
+from wattkeeper.aggregator.limiting import Limiting
 from wattkeeper.aggregator.metrics import Exporter
 from wattkeeper.aggregator.openapi import document
 from wattkeeper.aggregator.page.routes import Pages
@@ -58,14 +59,22 @@ def build(
     scraper: Executor,
     renderer: Executor,
     keeper: Keeper,
+    limiting: Limiting,
 ) -> web.Application:
-    """Return the application. `keeper` gives its requests their time.
+    """Return the application. `keeper` gives its requests their time, `limiting` their number.
 
     `gate` decides who may ask; `pool` runs questions, `scraper` renders metrics, `renderer` the
     page.
     """
     pages = Pages(endpoints, pool, renderer)
-    middlewares = [keeper.hurry, problems, deliveries.counted, pages.problems, gate.decide]
+    middlewares = [
+        keeper.hurry,
+        problems,
+        deliveries.counted,
+        pages.problems,
+        gate.decide,
+        limiting.questions,
+    ]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     for endpoint in endpoints:
         gate.add(app, "GET", endpoint.path, endpoint.handler(pool), endpoint.who)

@@ -15,6 +15,16 @@ class LimitsSection(Section):
     connections_per_address: int = Field(
         16_384, ge=16, le=1 << 20, description="connections of one address; a NAT is one"
     )
+    questions: float = Field(
+        50, gt=0, le=1e6, description="questions of one caller a second; 30 s of them at once"
+    )
+    deliveries: float = Field(
+        10, gt=0, le=1e6, description="deliveries of one node a second; 30 s of them at once"
+    )
+    bodies: int = Field(
+        256, ge=8, le=1 << 16, description="MiB of deliveries that are being received at once"
+    )
+    nodes: int = Field(50_000, ge=1, le=10_000_000, description="nodes that may have books here")
     header_timeout: Duration = Field(
         timedelta(seconds=10), description="for a TLS handshake, and for the header of a request"
     )

@@ -197,6 +197,11 @@ def _intake(snapshot: Snapshot) -> Iterator[Metric]:
         cut.add_metric([reason], count)
     yield cut
     yield CounterMetricFamily(
+        "wattkeeper_refused_questions",
+        "Questions of callers who asked too many (limits.questions).",
+        value=float(counts["refused_questions"]),
+    )
+    yield CounterMetricFamily(
         "wattkeeper_commit_failures",
         "Commits that the database did not take; nothing is lost, the next one retries.",
         value=float(counts["commit_failures"]),

@@ -13,15 +13,25 @@ class ProblemError(Exception):
     """A request that cannot be answered.
 
     `kind` is stable and for programs; `detail` says what is wrong and what to do; `field` names
-    the parameter or part of the body that is wrong, empty where none is.
+    the parameter or part of the body that is wrong, empty where none is. `retry_after_s`: when it
+    may be asked again.
     """
 
-    def __init__(self, status: int, kind: str, detail: str, field: str = "") -> None:
+    def __init__(
+        self,
+        status: int,
+        kind: str,
+        detail: str,
+        field: str = "",
+        *,
+        retry_after_s: int | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.kind = kind
         self.detail = detail
         self.field = field
+        self.retry_after_s = retry_after_s
 
 
 def respond(problem: ProblemError) -> web.Response:
@@ -34,7 +44,9 @@ def respond(problem: ProblemError) -> web.Response:
     }
     if problem.field:
         body["field"] = problem.field
-    headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else None
+    headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else {}
+    if problem.retry_after_s is not None:
+        headers["Retry-After"] = str(problem.retry_after_s)
     return web.Response(
         text=json.dumps(body, ensure_ascii=False),
         status=problem.status,

@@ -22,6 +22,7 @@ from wattkeeper.aggregator.fetching import Fetching
 from wattkeeper.aggregator.fleet import Fleet
 from wattkeeper.aggregator.identities import Identities
 from wattkeeper.aggregator.leading import Leading
+from wattkeeper.aggregator.limiting import Limiting
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.metrics import Exporter
 from wattkeeper.aggregator.opening import (
@@ -388,12 +389,14 @@ class Aggregator:
         )
         self._exporter = self._exports(fleet)
         recording = self._recording
+        limiting = Limiting(settings.limits, self._counts.taken)
         deliveries = Deliveries(
             self.intake,
             recording,
             live,
             self._targets,
             self._counts,
+            limiting,
             pool=self._unpacker,
             reader=self._reader,
             now_ms=self._now_ms,
@@ -432,6 +435,7 @@ class Aggregator:
             self._scraper,
             self._renderer,
             self._keeper,
+            limiting,
         )
         await self._serve(app)
 

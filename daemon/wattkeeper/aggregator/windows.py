@@ -10,6 +10,7 @@ from aiohttp import web
 
 from wattkeeper.aggregator.access.caller import Caller
 from wattkeeper.aggregator.access.gate import Handler, caller_of
+from wattkeeper.aggregator.limiting import Limiting
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.node_certificate import check_certificate
 from wattkeeper.aggregator.openapi import problem_response
@@ -23,8 +24,8 @@ from wattkeeper.ledger.refusal import Refusal
 from wattkeeper.ledger.store import LedgerError
 
 PATH = "/v1/windows"
-_LARGE = 128 << 10
-"""Bytes from which on a delivery is unpacked in a thread: a backlog, not the usual window."""
+_LARGE = 512 << 10
+"""Bytes, inflated, from which on a delivery is unpacked in a thread: a backlog, not a window."""
 _STATUS = {"fork": 409, "two-live-journals": 409, "two-live-meters": 409, "invalid": 400}
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class Deliveries:
         live: Live,
         targets: Targets,
         counts: DeliveryCounts,
+        limiting: Limiting,
         *,
         pool: Executor,
         reader: Executor,
@@ -50,6 +52,7 @@ class Deliveries:
         self._live = live
         self._targets = targets
         self._counts = counts
+        self._limiting = limiting
         self._pool = pool
         self._reader = reader
         self._now_ms = now_ms
@@ -74,7 +77,9 @@ class Deliveries:
         batch = await self._unpack(request)
         _check_node(batch, caller_of(request))
         check_certificate(request, batch.node)
+        self._limiting.delivery(batch.cluster, batch.node)
         await self._look(batch)
+        self._check_room(batch)
         ack = self._accept(batch)
         return web.Response(body=msgspec.json.encode(ack), content_type="application/json")
 
@@ -85,16 +90,24 @@ class Deliveries:
         if request.headers.get("Content-Encoding", "identity") != "identity":
             detail = "the body is compressed by itself: send no Content-Encoding"
             raise ProblemError(415, "unsupported-media-type", detail, "Content-Encoding")
-        body = await request.read()
-        self._counts.taken["bytes"] += len(body)
-        try:
-            if len(body) < _LARGE:
-                return wire.unpack(body)
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, wire.unpack, body)
-        except wire.WireError as error:
-            field, _, _ = str(error).partition(":")
-            raise ProblemError(400, "bad-delivery", str(error), field) from error
+        async with self._limiting.body(request) as body:
+            self._counts.taken["bytes"] += len(body)
+            try:
+                plain = wire.inflate(body, _LARGE) if len(body) < _LARGE else None
+                if plain is not None:
+                    return wire.decode(plain)
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(self._pool, wire.unpack, body)
+            except wire.WireError as error:
+                field, _, _ = str(error).partition(":")
+                raise ProblemError(400, "bad-delivery", str(error), field) from error
+
+    def _check_room(self, batch: wire.Batch) -> None:
+        """Let no new node have books where there are too many: names can be made up."""
+        most = self._limiting.most_nodes
+        if not self._intake.has_room(batch, most):
+            detail = f"{most} nodes have books here; raise limits.nodes of the aggregator"
+            raise ProblemError(403, "too-many-nodes", detail, "node")
 
     async def _look(self, batch: wire.Batch) -> None:
         """Read what another aggregator may have written of a node before its delivery is judged."""

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from wattkeeper.settings import load
 from wattkeeper.supervised.daemon import Daemon, run_until_signal
 from wattkeeper.supervised.journal import set_level, set_up
 from wattkeeper.supervised.reload import Reload
+
+
+_OTHER_FILES = 1024
+"""Of the ledger and the history, and connections to schedulers and databases."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,7 @@ class Aggregator:
                 "listening on %s without a token: anyone who reaches it can deliver",
                 settings.listen,
             )
+        _allow_files(settings.limits.connections)
         # Millions of sums without a cycle among them: looking through all of them, as the
         # collector does by default, stops the intake of a large fleet for seconds.
         gc.set_threshold(100_000, 50, 100)
@@ -66,3 +72,18 @@ class Aggregator:
         daemon.on_reload(Reload(settings, read, takers))
         # Its loops may rest for minutes, so that the event loop turns is all there is to see.
         await centre.run(daemon.stop, lambda: daemon.ready(time.monotonic))
+
+
+def _allow_files(connections: int) -> None:
+    """Raise the soft limit of open files, which is 1,024 by default, to what is needed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        logging.getLogger(__name__).warning(
+            "limits.connections: %d needs %d open files, this system allows %d: raise LimitNOFILE",
+            connections, wanted, allowed,
+        )  # fmt: skip

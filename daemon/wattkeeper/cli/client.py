@@ -225,6 +225,6 @@ async def _get(
         body = await answer.read()
         if problem:
             told = json.loads(body)
-            code = {404: 1, 503: NO_ANSWER}.get(answer.status, 2)
+            code = {404: 1, 429: NO_ANSWER, 503: NO_ANSWER}.get(answer.status, 2)
             raise CommandError(str(told.get("detail") or told.get("title")), code)
         return body

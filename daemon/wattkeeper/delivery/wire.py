@@ -10,6 +10,7 @@ of records go to the end, a new kind of record gets a new tag.
 
 import hashlib
 import zlib
+from typing import Annotated
 
 import msgspec
 
@@ -23,6 +24,12 @@ MAX_BODY = 4 << 20
 """Bytes of a compressed delivery that an aggregator takes."""
 MAX_BATCH = 32 << 20
 """Bytes of a delivery after decompression."""
+# What a delivery lists at most: a few bytes of a list can be a lot of memory. Agents send 1 MiB of
+# records, 5,000 holders, and 4,096 holders of a meter.
+_A_FEW = msgspec.Meta(max_length=1 << 10)
+_SOME = msgspec.Meta(max_length=1 << 12)
+_ENTRIES = msgspec.Meta(max_length=1 << 16)
+_RECORDS = msgspec.Meta(max_length=1 << 17)
 GENESIS = bytes(16)
 """The chain's value before the first record of a journal."""
 
@@ -43,8 +50,8 @@ class Live(msgspec.Struct, frozen=True, array_like=True):
     power_mw: int | None = None
     temperature_mc: int | None = None
     utilization_ppm: int | None = None
-    holders: tuple[int, ...] = ()
-    shares_ppm: tuple[int, ...] = ()
+    holders: Annotated[tuple[int, ...], _SOME] = ()
+    shares_ppm: Annotated[tuple[int, ...], _SOME] = ()
 
 
 class SourceReport(msgspec.Struct, frozen=True, array_like=True):
@@ -58,8 +65,8 @@ class SourceReport(msgspec.Struct, frozen=True, array_like=True):
 class Snapshot(msgspec.Struct, frozen=True):
     """What a node looks like at the instant of sending."""
 
-    meters: tuple[Live, ...] = ()
-    sources: tuple[SourceReport, ...] = ()
+    meters: Annotated[tuple[Live, ...], _A_FEW] = ()
+    sources: Annotated[tuple[SourceReport, ...], _SOME] = ()
     advertise: str = ""
     pending: int = 0
 
@@ -84,10 +91,10 @@ class Batch(msgspec.Struct, frozen=True):
     oldest: int
     first: int
     previous: bytes
-    records: tuple[bytes, ...] = ()
-    meters: dict[int, MeterInfo] = {}
-    holders: dict[int, HolderInfo] = {}
-    epochs: dict[int, EpochInfo] = {}
+    records: Annotated[tuple[bytes, ...], _RECORDS] = ()
+    meters: Annotated[dict[int, MeterInfo], _ENTRIES] = {}
+    holders: Annotated[dict[int, HolderInfo], _ENTRIES] = {}
+    epochs: Annotated[dict[int, EpochInfo], _ENTRIES] = {}
     snapshot: Snapshot | None = None
     fork_of: str = ""
     version: int = VERSION
@@ -151,15 +158,38 @@ def unpack(body: bytes) -> Batch:
         WireError: not zlib, too large, not a batch, or of a version this one cannot read.
 
     """
-    inflate = zlib.decompressobj()
+    plain = inflate(body, MAX_BATCH)
+    if plain is None:
+        raise WireError(f"body: larger than {MAX_BATCH} bytes when decompressed")
+    return decode(plain)
+
+
+def inflate(body: bytes, most: int) -> bytes | None:
+    """Return what a body holds, None if that is more than `most` bytes; no more are made.
+
+    Raises:
+        WireError: not zlib.
+
+    """
+    stream = zlib.decompressobj()
     try:
-        plain = inflate.decompress(body, MAX_BATCH)
+        plain = stream.decompress(body, most)
     except zlib.error as error:
         raise WireError(f"body: not zlib-compressed: {error}") from error
-    if inflate.unconsumed_tail:
-        raise WireError(f"body: larger than {MAX_BATCH} bytes when decompressed")
-    if not inflate.eof:
+    if stream.unconsumed_tail or (len(plain) == most and not stream.eof):
+        return None
+    if not stream.eof:
         raise WireError("body: compressed stream is cut short")
+    return plain
+
+
+def decode(plain: bytes) -> Batch:
+    """Read what a body holds.
+
+    Raises:
+        WireError: not a batch, more in it than one node has, or of a version this one cannot read.
+
+    """
     try:
         batch = _batch_decoder.decode(plain)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -10,6 +10,8 @@ from wattkeeper.model.holder import FIRST_HOLDER, MAX_LABEL
 
 MOST_ENTRIES = 1 << 31
 """Dictionary numbers stay below, so that a holder's id fits 64 bits."""
+MOST_METERS = 4096
+"""Meters that a node ever had: each takes memory here for as long as the node has books."""
 _NUL = "\0"
 _A_NAME = f"1 to {MAX_LABEL} characters, and no NUL"
 
@@ -30,6 +32,9 @@ def check_entries(journal: JournalBook, batch: Batch) -> None:
         known = journal.meters.get(number)
         if known is not None and known.name != meter.name:
             raise Refusal("fork", f"meters: {number} was {known.name}, is now {meter.name}")
+    new = {meter.name for meter in batch.meters.values()} - journal.node.meters.keys()
+    if len(journal.node.meters) + len(new) > MOST_METERS:
+        raise Refusal("invalid", f"meters: a node has at most {MOST_METERS}")
     for number, epoch in batch.epochs.items():
         texts = _is_name(epoch.boot or "-") and _is_name(epoch.load or "-")
         if not texts or not 0 <= epoch.reset < MOST:

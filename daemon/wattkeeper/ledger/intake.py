@@ -77,6 +77,11 @@ class Intake(Writer):
         book = self._roster.journals.get(journal)
         return (0, GENESIS) if book is None else (book.accepted, book.hash)
 
+    def has_room(self, batch: Batch, most_nodes: int) -> bool:
+        """Tell whether a delivery is of a node that has books, or may have some."""
+        nodes = self._roster.nodes
+        return len(nodes) < most_nodes or (batch.cluster, batch.node) in nodes
+
     def accept(self, batch: Batch, now_ms: int, taken: Taken | None = None) -> Ack:
         """Take a batch into memory; no input or output. `taken` is filled, if it is wanted.
 

@@ -1,6 +1,7 @@
 """Who holds (part of) a device on a node, and the accounts that are nobody's."""
 
 import enum
+from typing import Annotated
 
 import msgspec
 
@@ -39,4 +40,4 @@ class HolderInfo(msgspec.Struct, frozen=True, array_like=True):
     manager: str
     raw_id: str
     birth_ms: int
-    labels: dict[str, str] = {}
+    labels: Annotated[dict[str, str], msgspec.Meta(max_length=256)] = {}

@@ -2,6 +2,7 @@
 
 import enum
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
@@ -33,7 +34,7 @@ class MeterInfo(msgspec.Struct, frozen=True, array_like=True):
     name: str
     component: Component
     source: str
-    labels: dict[str, str] = {}
+    labels: Annotated[dict[str, str], msgspec.Meta(max_length=256)] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import enum
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
 
@@ -96,7 +97,7 @@ class Window(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
     last_uj: int
     covered_ms: int
     method: Method
-    shares: tuple[Share, ...]
+    shares: Annotated[tuple[Share, ...], msgspec.Meta(max_length=1 << 16)]
     stats: Stats | None = None
     policy: Policy = Policy.IDLE
 

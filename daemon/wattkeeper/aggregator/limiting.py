@@ -1,0 +1,111 @@
+"""How much may come how fast: questions by caller, deliveries by node, bodies by memory."""
+
+import contextlib
+import math
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Hashable
+
+from aiohttp import web
+
+from wattkeeper.aggregator.access.gate import Handler, caller_of
+from wattkeeper.aggregator.limit_config import LimitsSection
+from wattkeeper.aggregator.problem import ProblemError
+from wattkeeper.delivery.wire import MAX_BODY
+from wattkeeper.listening.keeper import address_of
+
+_MOST_KEYS = 100_000
+"""Callers or nodes that are remembered; of more, those that were silent for longest are not."""
+_BURST_S = 30
+"""What was not used of so many seconds may be used at once."""
+_MIB = 1 << 20
+
+
+class Rates:
+    """A bucket of tokens for each key: `rate` of them a second, half a minute's at once."""
+
+    def __init__(self, rate: float, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._burst = max(1.0, rate * _BURST_S)
+        self._now_s = now_s
+        self._left: dict[Hashable, tuple[float, float]] = {}
+
+    def wait_s(self, key: Hashable) -> float:
+        """Take a token; return 0, or the seconds until there is one."""
+        now_s = self._now_s()
+        left, since_s = self._left.pop(key, (self._burst, now_s))
+        left = min(self._burst, left + (now_s - since_s) * self._rate)
+        self._left[key] = (left - 1 if left >= 1 else left, now_s)
+        if len(self._left) > _MOST_KEYS:
+            del self._left[next(iter(self._left))]
+        return 0.0 if left >= 1 else (1 - left) / self._rate
+
+
+class Limiting:
+    """The limits on requests; those on connections are the listener's.
+
+    `counts` gets `refused_questions`.
+    """
+
+    def __init__(self, settings: LimitsSection, counts: Counter[str]) -> None:
+        self._counts = counts
+        self._questions = Rates(settings.questions)
+        self._deliveries = Rates(settings.deliveries)
+        self._most_bytes = settings.bodies * _MIB
+        self._bytes = 0
+        self.most_nodes = settings.nodes
+
+    @web.middleware
+    async def questions(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer each caller so many questions. Whoever has a name is told apart by it."""
+        if request.method in ("GET", "HEAD"):
+            caller = caller_of(request)
+            transport = request.transport
+            peer = None if transport is None else transport.get_extra_info("peername")
+            key = (caller.role, caller.name) if caller.name else address_of(peer)
+            try:
+                self._check(self._questions, key, "questions")
+            except ProblemError:
+                self._counts["refused_questions"] += 1
+                raise
+        return await handler(request)
+
+    def delivery(self, cluster: str, node: str) -> None:
+        """Take a delivery of a node.
+
+        Raises:
+            ProblemError: 429, it is one too many.
+
+        """
+        self._check(self._deliveries, (cluster, node), "deliveries")
+
+    @contextlib.asynccontextmanager
+    async def body(self, request: web.Request) -> AsyncIterator[bytes]:
+        """Give the body of a request, for whose memory there is room.
+
+        Raises:
+            HTTPRequestEntityTooLarge: it has more than MAX_BODY bytes.
+            ProblemError: 429, too many bodies are on their way.
+
+        """
+        if (request.content_length or 0) > MAX_BODY:
+            raise web.HTTPRequestEntityTooLarge(MAX_BODY, request.content_length or 0)
+        body = bytearray()
+        try:
+            async for chunk in request.content.iter_any():
+                body += chunk
+                self._bytes += len(chunk)
+                if len(body) > MAX_BODY:
+                    raise web.HTTPRequestEntityTooLarge(MAX_BODY, len(body))
+                if self._bytes > self._most_bytes:
+                    detail = "many deliveries are on their way here; send it again later"
+                    raise ProblemError(429, "busy", detail, retry_after_s=5)
+            yield bytes(body)
+        finally:
+            self._bytes -= len(body)
+
+    def _check(self, rates: Rates, key: Hashable, what: str) -> None:
+        wait_s = rates.wait_s(key)
+        if wait_s:
+            detail = f"too many {what}: wait {math.ceil(wait_s)} s (limits.{what})"
+            raise ProblemError(429, "too-many", detail, retry_after_s=max(1, math.ceil(wait_s)))

@@ -1,0 +1,193 @@
+"""Too much of anything is refused, cheaply, and others deliver meanwhile."""
+
+import asyncio
+import contextlib
+import tracemalloc
+import zlib
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.aggregator.conftest import Centre
+from tests.aggregator.feeding import Feeder
+from wattkeeper.aggregator.limiting import Rates
+from wattkeeper.delivery import wire
+from wattkeeper.model.meter import Component, MeterInfo
+
+FEW = {"limits": {"questions": 0.5, "deliveries": 0.1, "nodes": 2, "bodies": 8}}
+HASTE = {"limits": {"header_timeout": "1s", "body_timeout": "1s", "connections_per_address": 40}}
+
+
+@given(st.lists(st.floats(0, 100), max_size=60), st.floats(0.1, 20))
+def test_never_more_than_the_rate_and_never_less(gaps: list[float], rate: float) -> None:
+    """Half a minute's at once, then the rate; who waits as told is served."""
+    clock = [0.0]
+    rates = Rates(rate, lambda: clock[0])
+    served = 0
+    for gap in gaps:
+        clock[0] += gap
+        wait = rates.wait_s("a")
+        served += not wait
+        assert served <= max(1.0, rate * 30) + clock[0] * rate + 1e-6
+        if wait:
+            clock[0] += wait + 1e-6
+            assert not rates.wait_s("a")
+            served += 1
+    assert not rates.wait_s("b")
+
+
+@pytest.mark.parametrize("centre", [FEW], indirect=True)
+async def test_too_many_questions_are_429(centre: Centre) -> None:
+    """With the time to wait; deliveries go on."""
+    statuses = [(await centre.get("/v1/fleet"))[0] for _ in range(20)]
+    assert statuses == [200] * 15 + [429] * 5
+    async with centre.session.get(f"{centre.aggregator.url}/v1/fleet") as answer:
+        assert answer.headers["Retry-After"] == "2"
+        assert "limits.questions" in (await answer.json(content_type=None))["detail"]
+    assert (await centre.deliver(Feeder().batch([])))[0] == 200
+    assert centre.aggregator._counts.taken["refused_questions"] == 6
+
+
+@pytest.mark.parametrize("centre", [FEW], indirect=True)
+async def test_a_node_that_delivers_without_rest_is_429(centre: Centre) -> None:
+    """It alone; the agent waits and sends again."""
+    feeder = Feeder()
+    statuses = [(await centre.deliver(feeder.batch([])))[0] for _ in range(5)]
+    assert statuses == [200] * 3 + [429] * 2
+    other = Feeder(node="node002", journal="j2", uuid="GPU-2")
+    assert (await centre.deliver(other.batch([])))[0] == 200
+    assert centre.aggregator._counts.refused["too-many"] == 2
+
+
+@pytest.mark.parametrize("centre", [FEW], indirect=True)
+async def test_made_up_nodes_have_an_end(centre: Centre) -> None:
+    """Those that are known deliver on."""
+    feeders = [Feeder(node=f"n{i}", journal=f"j{i}", uuid=f"GPU-{i}") for i in range(3)]
+    found = [await centre.deliver(feeder.batch([])) for feeder in feeders]
+    assert [status for status, _ in found] == [200, 200, 403]
+    assert "limits.nodes" in found[2][1]["detail"]
+    assert (await centre.deliver(feeders[0].batch([])))[0] == 200
+
+
+async def test_meters_of_a_node_have_an_end(centre: Centre) -> None:
+    """Over all of its deliveries."""
+    feeder = Feeder()
+    await centre.deliver(feeder.batch(feeder.run(1)))
+    many = {n: MeterInfo(f"gpu/GPU-{n}", Component.GPU, "nvml") for n in range(3, 4098)}
+    for meters, expected in ((dict(list(many.items())[:2000]), 200), (many, 400)):
+        batch = msgspec.structs.replace(feeder.batch([]), meters=meters)
+        status, answer = await centre.deliver(batch)
+        assert (status, answer.get("field", "meters")) == (expected, "meters")
+
+
+def _lists_of_nothing() -> list[bytes]:
+    """Return what takes few bytes and would be a lot of objects."""
+    batch: dict[str, Any] = msgspec.to_builtins(Feeder().batch([]))
+    deep = msgspec.msgpack.encode
+    live: list[Any] = [1, 1, None, None, None, [], []]
+    return [
+        deep({**batch, "records": [b""] * (1 << 18)}),
+        deep({**batch, "snapshot": {"meters": [live] * 400_000}}),
+        deep({**batch, "holders": {n: ["a", "b", 1] for n in range(16, 100_000)}}),
+        deep({**batch, "holders": {16: ["a", "b", 1, {str(n): "" for n in range(1000)}]}}),
+    ]
+
+
+async def test_bombs_take_neither_memory_nor_the_loop(centre: Centre) -> None:
+    """Of zeros, and of lists of nothing: each is refused before it is memory."""
+    zeros = zlib.compress(bytes(wire.MAX_BATCH * 2), 1)
+    bodies = [zeros, zeros * 10, *(zlib.compress(plain, 1) for plain in _lists_of_nothing())]
+    tracemalloc.start()
+    try:
+        for body in bodies:
+            assert len(body) < wire.MAX_BODY
+            status, answer = await centre.post(body)
+            assert (status, answer["title"], answer["field"]) == (400, "bad delivery", "body")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Inflated, once as the buffer grows and once as a whole.
+    assert peak < 3 * wire.MAX_BATCH
+
+
+@pytest.mark.parametrize("centre", [FEW], indirect=True)
+async def test_many_large_bodies_at_once_have_room_for_some(centre: Centre) -> None:
+    """The others are 429, so that agents send them again; what was received is free again."""
+    feeder = Feeder()
+    statuses = []
+    body = zlib.compress(bytes(1 << 20), 0) * 3 + bytes(1 << 19)
+
+    async def send(data: Any) -> None:
+        headers = {"Content-Type": wire.CONTENT_TYPE}
+        url = f"{centre.aggregator.url}/v1/windows"
+        async with centre.session.post(url, data=data, headers=headers) as answer:
+            statuses.append(answer.status)
+
+    ready, go = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slowly() -> Any:
+        for at in range(0, len(body), 1 << 19):
+            if at > len(body) - (1 << 20):
+                ready.release()
+                await go.wait()
+            yield body[at : at + (1 << 19)]
+
+    sending = [asyncio.create_task(send(slowly())) for _ in range(4)]
+    async with asyncio.timeout(10):
+        while len(statuses) < 1:
+            await asyncio.sleep(0.02)
+    assert statuses[0] == 429
+    assert (await centre.deliver(feeder.batch([])))[0] in (200, 429)
+    go.set()
+    await asyncio.gather(*sending, return_exceptions=True)
+    assert (await centre.deliver(feeder.batch([])))[0] == 200
+    assert centre.aggregator._counts.refused["busy"] >= 1
+
+
+@pytest.mark.parametrize("centre", [HASTE], indirect=True)
+async def test_deliveries_go_on_in_a_flood_of_slow_clients(centre: Centre) -> None:
+    """Headers that drip, bodies that drip, connections that say nothing, all from one address."""
+    port = centre.aggregator.port
+    post = b"POST /v1/windows HTTP/1.1\r\nHost: a\r\nContent-Length: 4000000\r\n"
+    post += f"Content-Type: {wire.CONTENT_TYPE}\r\n\r\n".encode()
+    slow = []
+    for said in (b"", b"GET / HTTP/1.1\r\nX: ", post) * 30:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(said)
+        slow.append((reader, writer))
+    feeder = Feeder()
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(20)) as session:
+        own = Centre(centre.aggregator, session, centre.clock)
+        for _ in range(3):
+            async with asyncio.timeout(15):
+                while (await _tried(own, feeder)) != 200:
+                    await asyncio.sleep(0.1)
+    for reader, writer in slow:
+        async with asyncio.timeout(15):
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+        writer.close()
+    cut = centre.aggregator._counts.cut
+    assert cut["address"] + cut["header"] + cut["body"] >= 90 - 40
+
+
+async def _tried(centre: Centre, feeder: Feeder) -> int | None:
+    try:
+        return (await centre.deliver(feeder.batch([])))[0]
+    except aiohttp.ClientError:
+        return None
+
+
+def test_limits_are_told() -> None:
+    """Settings that make no sense name the key."""
+    from wattkeeper.aggregator.limit_config import LimitsSection
+
+    for wrong in ({"questions": 0}, {"connections": 1}, {"body_timeout": "1h"}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            LimitsSection.model_validate(wrong)
+    assert LimitsSection().of_connections.body_s == timedelta(minutes=1).total_seconds()

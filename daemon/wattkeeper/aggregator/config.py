@@ -286,7 +286,7 @@ class AggregatorSettings(Settings):
 
     Examples:
       wattkeeper aggregator
-      wattkeeper aggregator --listen 0.0.0.0:9746 --token "$(cat token)"
+      wattkeeper aggregator --listen 0.0.0.0:9746 --access.tokens-file tokens.toml
       wattkeeper aggregator --config my.toml --data-dir /srv/wattkeeper
     """
 
@@ -296,7 +296,9 @@ class AggregatorSettings(Settings):
         description="folder of the ledger; a local disk",
     )
     token: SecretStr | None = Field(
-        None, description="what agents must show to deliver (Authorization: Bearer)"
+        None,
+        description="what agents must show to deliver (Authorization: Bearer); as a flag every "
+        "user of the machine sees it, so prefer the file, the environment or access.tokens_file",
     )
     log_level: LogLevel = Field("info", description="what is logged: this, and what is graver")
     commit_interval: Duration = Field(

@@ -13,6 +13,7 @@ import aiohttp
 from wattkeeper.cli.command import CommandError
 from wattkeeper.flags import ConfigError, nearest
 from wattkeeper.tls.client import ClientCertificates
+from wattkeeper.tls.token import read_token
 
 DEFAULT_URL = "http://127.0.0.1:9746"
 SOCKET = Path("/run/wattkeeper/aggregator.sock")
@@ -50,11 +51,7 @@ def _token() -> str | None:
     """
     if (token := os.environ.get("WATTKEEPER_TOKEN")) or (file := _setting("token_file")) is None:
         return token
-    try:
-        return Path(file).expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "no text"
-        raise ConfigError(f"token_file: {file} cannot be read ({why})") from error
+    return read_token(Path(file).expanduser(), "token_file")
 
 
 def own_certificates() -> ClientCertificates:

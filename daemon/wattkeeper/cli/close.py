@@ -6,9 +6,10 @@ from pydantic import Field
 from pydantic_settings import CliPositionalArg
 
 from wattkeeper.cli.client import tell
-from wattkeeper.cli.command import Command, CommandError
+from wattkeeper.cli.command import Command
 from wattkeeper.cli.output import Format
 from wattkeeper.cli.statement import print_statement
+from wattkeeper.tls.token import read_token
 
 _PATIENCE_S = 1800.0
 """Every period that was closed before is counted again."""
@@ -44,10 +45,4 @@ class Close(Command):
         return 0
 
     def _token(self) -> str | None:
-        if self.token_file is None:
-            return None
-        try:
-            return self.token_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "no text"
-            raise CommandError(f"--token-file: {self.token_file} cannot be read ({why})") from error
+        return None if self.token_file is None else read_token(self.token_file, "--token-file")

@@ -6,6 +6,7 @@ from collections.abc import Generator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.ledger import template as ledgers
 from tests.postgresql.fixtures import new_url, server, shared_ledger, template
 
 # How long a draw takes says how busy the machine is. Where CI is set, the parent is derandomized.
@@ -16,6 +17,7 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("wattkeeper")
+ledgers.use()
 
 
 __all__ = ["new_url", "server", "shared_ledger", "template"]

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.ledger.books import SLOT, T0, Journal, Meter, holder
+from tests.postgresql.fixtures import empty
 
 from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.queries.balance import balance
@@ -89,6 +90,8 @@ def test_another_boot_is_another_count(ledger: Ledger, intake: Intake) -> None:
     assert measured_uj(ledger) == 60 * WINDOW_UJ
 
 
+LEDGER = Ledger.open("sqlite://")
+"""In memory, emptied before each example: opening one compiles every statement anew."""
 TURNS = st.lists(st.tuples(st.sampled_from(["n1", "n2"]), st.booleans()), max_size=12)
 
 
@@ -96,8 +99,7 @@ TURNS = st.lists(st.tuples(st.sampled_from(["n1", "n2"]), st.booleans()), max_si
 @given(late_ms=st.integers(0, 40).map(lambda n: 500 * n), turns=TURNS)
 def test_no_joule_is_booked_twice(late_ms: int, turns: list[tuple[str, bool]]) -> None:
     """Whoever delivers when, and falls silent when: all books together have at most the count."""
-    ledger = Ledger.open("sqlite://")
-    intake = Intake(ledger)
+    intake = Intake(empty(LEDGER))
     agents = {"n1": agent("n1"), "n2": agent("n2", late_ms)}
     now_ms = NOW
     for name, waits in turns:
@@ -109,5 +111,4 @@ def test_no_joule_is_booked_twice(late_ms: int, turns: list[tuple[str, bool]]) -
         except Refusal as why:
             assert why.kind == "two-live-meters"  # noqa: PT017 -- it need not be raised
     intake.commit_sync()
-    assert measured_uj(ledger) <= max(meter.uj for meter in agents.values()) - FIRST_UJ
-    ledger.close()
+    assert measured_uj(LEDGER) <= max(meter.uj for meter in agents.values()) - FIRST_UJ

@@ -98,6 +98,8 @@ def test_every_mutation_of_every_row_is_found(good: Path, tmp_path: Path) -> Non
     names = {row["id"]: row["name"] for row in rows(good, "meter")}
     missed, tried = [], 0
     hand = sqlite3.connect(work, isolation_level=None)
+    hand.execute("PRAGMA synchronous=OFF")
+    hand.execute("PRAGMA journal_mode=MEMORY")
     hand.execute(f"ATTACH '{good}' AS good")
     for table in TABLES:
         for row in rows(good, table):

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.ledger.books import SLOT, T0, WINDOW, Journal, Meter, holder
+from tests.postgresql.fixtures import empty
 
 from wattkeeper.ledger import schema
 from wattkeeper.ledger.intake import Intake
@@ -32,15 +33,6 @@ STEPS = st.lists(
     ),
     max_size=20,
 )
-
-
-def empty(ledger: Ledger) -> Ledger:
-    """Return the ledger as it was made."""
-    with ledger.writing() as connection:
-        for table in schema.metadata.sorted_tables:
-            if table is not schema.setting:
-                connection.execute(sa.delete(table))
-    return ledger
 
 
 @dataclass

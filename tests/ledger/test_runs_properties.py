@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.ledger.books import T0, WINDOW, Journal, Meter
-from tests.ledger.test_properties import empty
+from tests.postgresql.fixtures import empty
 
 from wattkeeper.ledger import schema
 from wattkeeper.ledger.erasing import MARK

@@ -9,7 +9,7 @@ from tests.e2e.programs import ROOT
 
 HEAVY = {
     "alembic", "cramjam", "duckdb", "grpc", "grpclib", "jinja2", "kubernetes", "numpy", "psycopg",
-    "pyarrow", "sqlalchemy", "yaml",
+    "pyarrow", "sqlalchemy", "yaml", "amdsmi",
 }  # fmt: skip
 CENTRE = {
     f"wattkeeper.{part}"
@@ -44,8 +44,9 @@ def test_a_mark_is_quick() -> None:
     assert set() == modules & (HEAVY | CENTRE | {"asyncio", "aiohttp", "pydantic", "difflib"})
 
 
-def test_the_driver_s_child_is_small() -> None:
+@pytest.mark.parametrize("child", ["nvml_child", "amd_child"])
+def test_the_driver_s_child_is_small(child: str) -> None:
     """The process in the driver's hands has no event loop and no framework."""
-    modules = loaded("wattkeeper.sources.nvml_child")
-    assert "pynvml" in modules
+    modules = loaded(f"wattkeeper.sources.{child}")
+    assert ("pynvml" in modules) == (child == "nvml_child")
     assert set() == modules & (HEAVY | CENTRE | CHILD)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_nvml.bench import Bench, child_pids
+from tests.fake_nvml.bench import Bench
 from tests.fake_nvml.library import ENERGY
+from tests.sources.bench import child_pids
 from wattkeeper.sources.driver_process import start_process
-from wattkeeper.sources.nvml import NVIDIA
+from wattkeeper.sources.nvml import NVIDIA, binding
 
 pytestmark = pytest.mark.compiler
 
@@ -56,7 +57,7 @@ def proportional_kb(pid: int) -> int:
 def test_leaves_with_its_agent(bench: Bench, *, hang: bool) -> None:
     """Once the agent's end is closed the child ends, also while a thread hangs."""
     ours, theirs = socket.socketpair()
-    process = start_process(theirs, NVIDIA.child, [str(bench.library), ""], NVIDIA.folders)
+    process = start_process(theirs, NVIDIA.child, [str(bench.library), ""], binding())
     theirs.close()
     bench.fake.gpu(0).hang[ENERGY] = int(hang)
     with ours, ours.makefile("rb") as lines:

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from tests.fake_nvml.bench import Bench, child_pids
+from tests.fake_nvml.bench import Bench
+from tests.sources.bench import child_pids
 from wattkeeper.model.state import State
 
 pytestmark = pytest.mark.compiler

@@ -51,19 +51,21 @@ class DriverSource:
     A child whose handles are broken is replaced, never repaired: a new process also loads the
     new library after a driver upgrade. The new one is started beside the old one, so that a lost
     GPU costs the others no sample. `options`: what the child's `main` takes before the PCI
-    addresses of the only GPUs to open.
+    addresses of the only GPUs to open; `folders`: what it imports from besides this package.
     """
 
     def __init__(
         self,
         driver: Driver,
         options: Sequence[str],
+        folders: Sequence[str],
         path_sysfs: Path,
         path_procfs: Path,
         patience: Patience | None = None,
     ) -> None:
         self._driver = driver
         self._options = options
+        self._folders = folders
         self._path_sysfs = path_sysfs
         self._path_procfs = path_procfs
         self._patience = patience or Patience()
@@ -154,6 +156,8 @@ class DriverSource:
         if for_s <= 0:
             raise ValueError(f"for_s must be above 0, not {for_s:g}")
         uuid = None if meter is None else self._gpus.uuid(meter)
+        if not self._driver.one_by_one:
+            uuid = None
         await self._stop_replacing()
         self._released[uuid] = _now() + for_s
         old = self._child
@@ -206,6 +210,10 @@ class DriverSource:
 
     async def _replace(self, *, force: bool) -> None:
         """Start a child and adopt it if it sees more GPUs than the present one, or by `force`."""
+        unready = self._unready()
+        if unready is not None:
+            self._fail(unready)
+            return
         self._leaving = [child for child in self._leaving if not child.gone]
         if len(self._leaving) >= MAX_ABANDONED:
             pids = ", ".join(str(child.pid) for child in self._leaving)
@@ -214,7 +222,7 @@ class DriverSource:
             self._fail(Finding(self.name, State.FAILING, detail, fix))
             return
         options = [*self._options, *await self._places()]
-        child = Child(self._driver.child, options, self._driver.folders)
+        child = Child(self._driver.child, options, self._folders)
         self._leaving.append(child)
         try:
             await child.start()
@@ -344,6 +352,10 @@ class DriverSource:
         states = {finding.state for finding in self._gpus.findings()}
         state = states.pop() if len(states) == 1 else State.FAILING
         return Finding(self.name, state, detail, "see each GPU")
+
+    def _unready(self) -> Finding | None:
+        """Return why there is no use in starting a child; by default there always is."""
+        return None
 
     def _remark(self) -> str:
         """Return what is to be said of a driver that works, beginning with `; `."""

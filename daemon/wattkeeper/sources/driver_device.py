@@ -46,7 +46,7 @@ class Device(abc.ABC):
     """
 
     library: ClassVar[Any]
-    error: ClassVar[type[Exception]]
+    error: ClassVar[type[Exception] | tuple[type[Exception], ...]]
     broken: ClassVar[Collection[int]]
     not_offered: ClassVar[Collection[int]]
 

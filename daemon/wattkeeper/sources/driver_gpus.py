@@ -25,8 +25,8 @@ class Driver:
     """What tells one maker's driver from another's.
 
     `name`: of the source. `vendor`: as in labels; `maker`: as people write it. `module`: of the
-    kernel. `child`: the Python module of the process that owns the library, `folders` what it
-    imports from besides our own package. `init`: the call that initialises the library.
+    kernel. `child`: the Python module of the process that owns the library. `init`: the call that
+    initialises it.
     `one_by_one`: whether single GPUs can be left closed. `states`, `words`, `fixes`: what return
     codes stand for (failing, if nothing else), what they mean in words that operators know, and
     the remedies. `lost`, `hung`: what to do about a GPU that is gone, or does not answer.
@@ -38,7 +38,6 @@ class Driver:
     maker: str
     module: str
     child: str
-    folders: tuple[str, ...]
     init: str
     one_by_one: bool
     divided: str
@@ -262,5 +261,6 @@ def _processes(slow: Slow) -> Iterator[DeviceProcess]:
 
 def _ok(board: Board) -> Finding:
     method = "energy counter" if board.counter else "no energy counter: power is integrated"
-    detail = f"{board.model} at {board.pci_bus_id}, {method}"
+    note = f"; {board.note}" if board.note else ""
+    detail = f"{board.model} at {board.pci_bus_id}, {method}{note}"
     return Finding(meter_name(board.uuid), State.OK, detail)

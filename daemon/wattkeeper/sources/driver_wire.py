@@ -22,7 +22,7 @@ class Board(msgspec.Struct, frozen=True):
     """What does not change of a GPU. `counter`: whether it counts energy itself.
 
     `module_scope`: its power covers a whole module, processor and all. `minor`: its N in
-    /dev/nvidiaN or /dev/dri/renderDN.
+    /dev/nvidiaN or /dev/dri/renderDN. `note`: what people should know of what its meter counts.
     """
 
     uuid: str
@@ -35,6 +35,7 @@ class Board(msgspec.Struct, frozen=True):
     max_limit_mw: int | None
     counter: bool
     minor: int | None = None
+    note: str = ""
 
 
 class Instance(msgspec.Struct, frozen=True, array_like=True):

@@ -10,7 +10,8 @@ from wattkeeper.sources.driver_gpus import Driver
 _LOST = "look for Xid 79 in the kernel log; reset the GPU (nvidia-smi --gpu-reset) or reboot"
 
 
-def _folders() -> tuple[str, ...]:
+def binding() -> tuple[str, ...]:
+    """Return the folder of pynvml, for the child to import from."""
     binding = importlib.util.find_spec("pynvml")
     origin = binding.origin if binding is not None else None
     return () if origin is None else (str(Path(origin).parent),)
@@ -22,7 +23,6 @@ NVIDIA = Driver(
     maker="NVIDIA",
     module="nvidia",
     child="wattkeeper.sources.nvml_child",
-    folders=_folders(),
     init="nvmlInit",
     one_by_one=True,
     divided="mig",
@@ -58,7 +58,7 @@ class NvmlSource(DriverSource):
         gpm: bool = False,
     ) -> None:
         options = (library or "", "gpm" if gpm else "")
-        super().__init__(NVIDIA, options, path_sysfs, path_procfs, patience)
+        super().__init__(NVIDIA, options, binding(), path_sysfs, path_procfs, patience)
         self._gpm = gpm
 
     def _remark(self) -> str:

@@ -1,0 +1,1 @@
+"""A fake libamd_smi.so whose joules are known."""

@@ -7,11 +7,11 @@ import pytest
 from tests.holders.machine import Machine
 from wattkeeper.agent import kubernetes
 from wattkeeper.agent.config import AgentSettings, KubernetesSection
+from wattkeeper.agent.gpus import NodeGpus
 from wattkeeper.holders.cgroups import CgroupHolders
 from wattkeeper.model.reading import Gauge
 from wattkeeper.model.state import State
 from wattkeeper.settings import load
-from wattkeeper.sources.nvml import NvmlSource
 
 UID = "5c89852c-d268-4f3a-9b07-000000000001"
 
@@ -29,8 +29,8 @@ def test_switched_off(machine: Machine) -> None:
     )
     assert settings.kubernetes.enabled is False
     cgroups = CgroupHolders(machine.procfs, machine.cgroupfs, machine.clock)
-    nvml = NvmlSource(machine.procfs, machine.procfs)
-    assert kubernetes.ways(settings.kubernetes, cgroups, nvml, machine.clock, None) == []
+    gpus = NodeGpus(load(AgentSettings, program="agent", environ={}))
+    assert kubernetes.ways(settings.kubernetes, cgroups, gpus, machine.clock, None) == []
     assert kubernetes.gauges([]) == []
 
 
@@ -39,8 +39,8 @@ async def test_without_a_kubelet(machine: Machine, enabled: bool | None, state: 
     """Asked by itself it is absent, asked for by hand it is a failure; nothing is counted."""
     settings = KubernetesSection(enabled=enabled, pod_resources=machine.procfs / "kubelet.sock")
     cgroups = CgroupHolders(machine.procfs, machine.cgroupfs, machine.clock)
-    nvml = NvmlSource(machine.procfs, machine.procfs)
-    [way] = kubernetes.ways(settings, cgroups, nvml, machine.clock, None)
+    gpus = NodeGpus(load(AgentSettings, program="agent", environ={}))
+    [way] = kubernetes.ways(settings, cgroups, gpus, machine.clock, None)
     await way.look()
     assert [finding.state for finding in way.findings()] == [state]
     assert kubernetes.gauges([way]) == []

@@ -46,6 +46,18 @@ def test_minors_against_pci_order_are_told(minors: tuple[int, ...], told: int) -
     assert told == len(devices(specs(*minors)).findings())
 
 
+def test_gpus_of_two_makers_have_no_certain_index() -> None:
+    """Slurm counts them together, in the order of its gres.conf: nothing is guessed."""
+    makers = {"gpu/a": "nvidia", "gpu/b": "amd"}
+    found = [
+        MeterSpec(MeterInfo(name, Component.GPU, "", {"gpu": "0", "vendor": maker}))
+        for name, maker in makers.items()
+    ]
+    assert {} == devices(found).devices()
+    [finding] = devices(found).findings()
+    assert "GPUs of amd and nvidia" in finding.detail
+
+
 def test_no_driver_no_devices() -> None:
     """A GPU without a minor is in PCI order only."""
     assert {} == devices([]).devices()

@@ -231,3 +231,14 @@ async def test_unknown_range_leaves_wraps_to_the_sampler(tmp_path: Path) -> None
     source = await started(tmp_path)
     assert [spec.wrap_uj for spec in source.meters()] == [None]
     assert [reading.energy_uj for reading in await source.read(1.0)] == [7]
+
+
+async def test_where_a_gpu_counts_the_whole_module(tmp_path: Path) -> None:
+    """On an APU the GPU's counter has the processors in it: nothing is booked twice."""
+    two_sockets(tmp_path)
+    source = rapl.RaplSource(tmp_path, module_metered=lambda: True)
+    await source.start()
+    assert (list(source.meters()), await source.read(1.0)) == ([], [])
+    [finding] = source.findings()
+    assert finding.state == State.OK
+    assert "the processors are in it" in finding.detail

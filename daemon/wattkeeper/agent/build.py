@@ -6,6 +6,7 @@ from typing import Any
 
 from wattkeeper.agent import kubernetes, slurm
 from wattkeeper.agent.config import AgentSettings
+from wattkeeper.agent.gpus import NodeGpus
 from wattkeeper.agent.place import boot_id, claim
 from wattkeeper.agent.runtime import Agent
 from wattkeeper.agent.slurm import SlurmDevices
@@ -21,7 +22,6 @@ from wattkeeper.model.clock import Clock, SystemClock
 from wattkeeper.model.reading import Gauge
 from wattkeeper.sources.host import HostSource
 from wattkeeper.sources.hwmon import HwmonSource
-from wattkeeper.sources.nvml import NvmlSource
 from wattkeeper.sources.rapl import RaplSource
 from wattkeeper.tls.client import ClientCertificates
 
@@ -47,16 +47,16 @@ class Node:
     ) -> None:
         path = settings.path
         self._boot = boot
-        self.nvml = NvmlSource(path.sysfs, path.procfs, gpm=settings.nvml.gpm)
+        self.gpus = NodeGpus(settings)
         self.sources = (
-            self.nvml,
-            RaplSource(path.sysfs),
-            HwmonSource(path.sysfs, module_metered=self._module_metered),
+            *self.gpus.sources,
+            RaplSource(path.sysfs, module_metered=self.gpus.module_metered),
+            HwmonSource(path.sysfs, module_metered=self.gpus.module_metered),
             HostSource(path.procfs),
         )
 
         def edge() -> None:
-            self.nvml.hurry()  # processes come to their GPUs seconds after the cgroup
+            self.gpus.hurry()  # processes come to their GPUs seconds after the cgroup
             on_edge()
 
         believed = Believed(settings.slurm.nodename, settings.slurm.in_pods)
@@ -64,18 +64,18 @@ class Node:
             path.procfs, path.cgroupfs, clock, edge, memo(_CGROUPS), believed, path.sysfs
         )
         processes = ProcessHolders(
-            self.nvml.processes, path.procfs, clock, self._cgroups.birth_ms, believed,
-            self.nvml.partitions,
+            self.gpus.processes, path.procfs, clock, self._cgroups.birth_ms, believed,
+            self.gpus.partitions,
         )  # fmt: skip
         self.slurm_devices = SlurmDevices(
-            self.nvml.meters, self.nvml.partitions, settings.slurm.gpu_order
+            self.gpus.meters, self.gpus.partitions, settings.slurm.gpu_order
         )
         weak, self._marks = slurm.ways(
-            settings, self._cgroups, self.slurm_devices, self.nvml.partitions, clock, boot,
+            settings, self._cgroups, self.slurm_devices, self.gpus.partitions, clock, boot,
             on_edge, peek=peek,
         )  # fmt: skip
         self._pods = kubernetes.ways(
-            settings.kubernetes, self._cgroups, self.nvml, clock, self._of_this_boot(memo(_PODS))
+            settings.kubernetes, self._cgroups, self.gpus, clock, self._of_this_boot(memo(_PODS))
         )
         # Marks last: their labels are the scheduler's own.
         ways: list[HolderSource] = [self._cgroups, processes, *weak, *self._pods, self._marks]
@@ -95,10 +95,6 @@ class Node:
     def changed_hands(self, meter: str, since_ns: int) -> bool:
         """Tell whether a job got or lost the meter after `since_ns` (boot time)."""
         return any(meter in edge.meters for edge in self.holders.edges(since_ns))
-
-    def _module_metered(self) -> bool:
-        """Tell whether a GPU's counter covers its whole module, Grace and all."""
-        return any(spec.info.labels.get("scope") == "module" for spec in self.nvml.meters())
 
     def gauges(self) -> list[Gauge]:
         """Return what is counted about holders."""

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from wattkeeper.agent.config import KubernetesSection
+from wattkeeper.agent.gpus import NodeGpus
 from wattkeeper.holders.cgroups import CgroupHolders, Life
 from wattkeeper.holders.paths import KUBERNETES
 from wattkeeper.holders.pod_resources import NodeView, PodResources
 from wattkeeper.model.clock import Clock
 from wattkeeper.model.reading import Gauge
 from wattkeeper.model.state import State
-from wattkeeper.sources.nvml import NvmlSource
 
 _UNSEEN = frozenset({State.ABSENT, State.DENIED})
 
@@ -18,7 +18,7 @@ _UNSEEN = frozenset({State.ABSENT, State.DENIED})
 def ways(
     settings: KubernetesSection,
     cgroups: CgroupHolders,
-    nvml: NvmlSource,
+    node_gpus: NodeGpus,
     clock: Clock,
     remembered: Any,
 ) -> list[PodResources]:
@@ -28,8 +28,8 @@ def ways(
     view = NodeView(
         lambda: pods(cgroups),
         cgroups.died_ns,
-        lambda: [spec.info for spec in nvml.meters()],
-        nvml.partitions,
+        lambda: [spec.info for spec in node_gpus.meters()],
+        node_gpus.partitions,
     )
     return [
         PodResources(

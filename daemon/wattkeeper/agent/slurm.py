@@ -24,8 +24,9 @@ _NS_PER_MS = 1_000_000
 class SlurmDevices:
     """Slurm's GPU indices, as devices that are metered.
 
-    `order` is `pci`, as Slurm counts by itself (AutoDetect=nvml), or `minor`, where gres.conf
-    lists /dev/nvidiaN files. A GPU in MIG mode counts as its instances.
+    `order` is `pci`, as Slurm counts by itself (AutoDetect=nvml, rsmi), or `minor`, where
+    gres.conf lists /dev/nvidiaN or /dev/dri/renderDN files. A GPU in MIG mode counts as its
+    instances, an MI250X as its dies. With GPUs of two makers no index is certain.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class SlurmDevices:
         """Return the meters of whole GPUs by index; empty while the driver does not answer."""
         label = "minor" if self._order == "minor" else "gpu"
         specs = [spec for spec in self._meters() if spec.info.labels.get(label, "").isdecimal()]
+        if len(_makers(specs)) > 1:
+            return {}
         specs.sort(key=lambda spec: int(spec.info.labels[label]))
         if self._order == "minor":
             # Slurm counts the files that it was given from 0, whatever their numbers.
@@ -63,6 +66,10 @@ class SlurmDevices:
 
     def findings(self) -> list[Finding]:
         """Return whether minor numbers run against PCI order, so that gres.conf decides."""
+        makers = _makers(self._meters())
+        if len(makers) > 1:
+            detail = f"GPUs of {' and '.join(sorted(makers))}: Slurm's indices are not believed"
+            return [Finding("slurm/gpu_order", State.STALE, detail, "name GPUs by UUID in marks")]
         minors = [
             int(spec.info.labels["minor"])
             for spec in sorted(self._meters(), key=lambda spec: int(spec.info.labels["gpu"]))
@@ -71,7 +78,7 @@ class SlurmDevices:
         if minors == sorted(minors):
             return []
         detail = (
-            "the GPUs in the order of their PCI addresses are /dev/nvidia"
+            f"the GPUs in the order of their PCI addresses are {_device_file(makers)}"
             f"{','.join(map(str, minors))}; indices are counted by {self._order}"
         )
         fix = (
@@ -79,6 +86,14 @@ class SlurmDevices:
             "'pci'"
         )
         return [Finding("slurm/gpu_order", State.STALE, detail, fix)]
+
+
+def _makers(specs: Sequence[MeterSpec]) -> set[str]:
+    return {spec.info.labels.get("vendor", "") for spec in specs}
+
+
+def _device_file(makers: set[str]) -> str:
+    return "/dev/dri/renderD" if makers == {"amd"} else "/dev/nvidia"
 
 
 def ways(

@@ -1,7 +1,7 @@
 """Intel and AMD processors' own energy counters, through the kernel's powercap tree."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,7 +58,13 @@ class RaplSource:
 
     name = "rapl"
 
-    def __init__(self, sysfs: Path, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        sysfs: Path,
+        clock: Clock | None = None,
+        module_metered: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._module_metered = module_metered
         self._powercap = sysfs / "class" / "powercap"
         self._clock = clock or SystemClock()
         self._zones: list[_Zone] = []
@@ -73,8 +79,8 @@ class RaplSource:
         self._read_zones()
 
     def meters(self) -> Sequence[MeterSpec]:
-        """Return every package and dram zone, also one that cannot be read."""
-        return [zone.spec for zone in self._zones]
+        """Return every package and dram zone to book, also one that cannot be read."""
+        return [zone.spec for zone in self._booked()]
 
     def gauges(self) -> Sequence[Gauge]:
         """Return nothing: all that RAPL says belongs to a meter."""
@@ -82,7 +88,10 @@ class RaplSource:
 
     def findings(self) -> Sequence[Finding]:
         """Return the source's state, then each zone's, then what was left out and why."""
-        zones = [self._zone_finding(zone) for zone in self._zones]
+        zones = [self._zone_finding(zone) for zone in self._booked()]
+        if self._zones and not zones:
+            detail = "a GPU's counter covers its whole module: the processors are in it"
+            return [Finding(self.name, State.OK, detail)]
         return [self._overall(zones), *zones, *self._left_out]
 
     async def read(self, deadline_s: float) -> Sequence[Reading]:  # noqa: ARG002 - see below
@@ -94,9 +103,12 @@ class RaplSource:
     async def close(self) -> None:
         """Nothing is held open."""
 
+    def _booked(self) -> Sequence[_Zone]:
+        return [] if self._module_metered() else self._zones
+
     def _read_zones(self) -> list[Reading]:
         readings = []
-        for zone in self._zones:
+        for zone in self._booked():
             try:
                 energy = read_whole(zone.folder / "energy_uj", zone.most_uj)
             except UnreadableError as error:

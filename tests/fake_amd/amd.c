@@ -35,7 +35,10 @@ struct gpu {
     int64_t origin_ns;   /* boot time at which the counter was 0 */
     int64_t offset;      /* added to the counter */
     int64_t stopped_ns;  /* boot time at which the counter stopped, 0 while it runs */
-    uint32_t step_ms, silent; /* silent: the second die of a pair, which counts nothing */
+    uint32_t step_ms;
+    uint32_t silent;     /* the second die of a pair, which counts nothing and tells no power */
+    uint32_t powerless;  /* tells no power, and counts */
+    uint32_t pad;
     float resolution_uj;
     uint32_t code[FAMILIES], hang[FAMILIES], all_code;
     int32_t celsius[3]; /* edge, hotspot, memory */
@@ -196,7 +199,7 @@ int amdsmi_get_energy_count(Handle h, uint64_t *out, float *resolution, uint64_t
 int amdsmi_get_power_info(Handle h, Power *out) {
     LOOK_UP(h, POWER);
     memset(out, 0, sizeof *out);
-    uint32_t watts = g->silent ? 0 : (uint32_t)(g->power_mw / 1000);
+    uint32_t watts = g->silent || g->powerless ? 0 : (uint32_t)(g->power_mw / 1000);
     out->socket = watts, out->current = watts, out->average = 0xffff;
     return OK;
 }

@@ -40,6 +40,8 @@ class AmdGpu(ctypes.Structure):
         ("stopped_ns", ctypes.c_int64),
         ("step_ms", ctypes.c_uint32),
         ("silent", ctypes.c_uint32),
+        ("powerless", ctypes.c_uint32),
+        ("pad", ctypes.c_uint32),
         ("resolution_uj", ctypes.c_float),
         ("code", ctypes.c_uint32 * _FAMILIES),
         ("hang", ctypes.c_uint32 * _FAMILIES),

@@ -155,6 +155,7 @@ def test_picks_the_gpus_of_a_pod() -> None:
             PluginDevice("nvidia.com/gpu", A),
             PluginDevice("nvidia.com/gpu", "odd"),
             PluginDevice("amd.com/gpu", "0000:03:00.0"),
+            PluginDevice("amd.com/gpu", "amdgpu_xcp_1"),
             PluginDevice("gpu.intel.com/i915", "card0-0"),
             PluginDevice("nvidia.com/hostdev", "0000:05:00.1"),
             PluginDevice("smarter-devices/fuse", "fuse-7"),
@@ -167,9 +168,30 @@ def test_picks_the_gpus_of_a_pod() -> None:
     found = gpu_pod(pod, 7)
     assert found.gpus == {
         f"nvidia.com/gpu {A}": Device(gpu=A),
+        "amd.com/gpu 0000:03:00.0": Device(pci="0000:03:00.0"),
         "gpu.nvidia.com gpu-1": Device(number=1),
     }
     assert found.unread == ("nvidia.com/gpu odd",)
-    assert found.foreign == ("amd.com/gpu 0000:03:00.0", "gpu.intel.com/i915 card0-0")
+    assert found.foreign == ("amd.com/gpu amdgpu_xcp_1", "gpu.intel.com/i915 card0-0")
     assert (found.equipped, found.as_of_ns) == (True, 7)
     assert not gpu_pod(PodDevices("team", "b"), 7).equipped
+
+
+def test_amd_gpus_go_by_their_address() -> None:
+    """A whole one, or either die of an MI250X; and no other maker's GPU."""
+    whole = MeterInfo(
+        "gpu/x", Component.GPU, "amdsmi", {"vendor": "amd", "pci_bus_id": "0000:c1:00.0"}
+    )
+    dies = whole.labels | {"pci_bus_id": "0000:c6:00.0", "dies": "0000:c9:00.0"}
+    pair = MeterInfo("gpu/y", Component.GPU, "amdsmi", dies)
+    parts = {
+        uuid: Partition(uuid, "gpu/y", number, 500_000, 500_000)
+        for number, uuid in enumerate(("y", "z"))
+    }
+    found = GpuMap([whole, pair], parts)
+    assert found.hold(Device(pci="0000:c1:00.0")) == Hold("gpu/x")
+    assert found.hold(Device(pci="0000:c6:00.0")) == Hold("gpu/y", "y", 500_000, 500_000)
+    assert found.hold(Device(pci="0000:c9:00.0")) == Hold("gpu/y", "z", 500_000, 500_000)
+    assert found.hold(Device(pci="0000:ce:00.0")) is None
+    other = MeterInfo("gpu/n", Component.GPU, "nvml", {"pci_bus_id": "0000:c1:00.0"})
+    assert GpuMap([other], {}).hold(Device(pci="0000:c1:00.0")) is None

@@ -90,8 +90,8 @@ async def test_throttling_is_the_part_of_the_firmwares_samples(amd_bench: AmdBen
     """What of its samples were limited, laid on the time between two looks."""
     gpu = amd_bench.fake.gpu(0)
     gpu.samples, gpu.violations[1] = 1_000, 400
-    await amd_bench.source.start()
     began = time.monotonic()
+    await amd_bench.source.start()
     first = await amd_bench.read()
     assert first[0].throttled_ms == 0
     gpu.samples, gpu.violations[1] = 3_000, 900

@@ -1,7 +1,7 @@
 """Device ids as the kubelet lists them: which GPU, and which part of it, is meant.
 
 NVIDIA's device plugin gives UUIDs, `::N` behind one that is shared in time; GKE's gives
-`nvidia0/gi1/vgpu2`; the DRA driver names devices `gpu-0`.
+`nvidia0/gi1/vgpu2`; the DRA driver names devices `gpu-0`. AMD's device plugin gives PCI addresses.
 """
 
 import re
@@ -12,6 +12,7 @@ from wattkeeper.holders.pod_wire import ClaimedDevice, PluginDevice, PodDevices
 from wattkeeper.model.meter import MeterInfo, Partition
 
 NVIDIA_DRIVER = "gpu.nvidia.com"
+AMD_RESOURCE = "amd.com/gpu"
 
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _BY_UUID = re.compile(
@@ -24,21 +25,24 @@ _GKE = re.compile(
     r"nvidia(?P<minor>[0-9]{1,4})(?:/gi(?P<instance>[0-9]{1,4}))?(?:/vgpu(?P<replica>[0-9]{1,9}))?"
 )
 _DRA = re.compile(r"gpu-(?P<number>[0-9]{1,4})(?P<slice>-mig-.+)?")
+_PCI = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _GPU_KIND = re.compile(r"(?:^|[./_-])(?:gpu|mig)(?![a-z])")
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What an id says. One of `gpu`, `mig`, `minor` and `number` is set.
+    """What an id says. One of `gpu`, `mig`, `pci`, `minor` and `number` is set.
 
-    `gpu`, `mig`: a UUID. `minor`: N of `/dev/nvidiaN`. `number`: what NVIDIA's DRA driver counts
-    by, the minor since its API v1, the index before. `instance`: the GPU instance's id.
-    `slice`: the name of a part of the GPU whose instance is not told. `replica`: which turn of a
-    device that several take in turns, empty where one pod has it alone.
+    `gpu`, `mig`: a UUID. `pci`: the address of an AMD GPU. `minor`: N of `/dev/nvidiaN`.
+    `number`: what NVIDIA's DRA driver counts by, the minor since its API v1, the index before.
+    `instance`: the GPU instance's id. `slice`: the name of a part of the GPU whose instance is
+    not told. `replica`: which turn of a device that several take in turns, empty where one pod
+    has it alone.
     """
 
     gpu: str = ""
     mig: str = ""
+    pci: str = ""
     minor: int | None = None
     number: int | None = None
     instance: int | None = None
@@ -83,7 +87,9 @@ class Hold:
 def parse(listed: PluginDevice | ClaimedDevice) -> Device | None:
     """Return the GPU that a listed device is, None if it is none that we know to read."""
     if isinstance(listed, PluginDevice):
-        return parse_id(listed.id)
+        # Network cards have such ids as well: only the resource tells.
+        amd = listed.resource == AMD_RESOURCE and _PCI.fullmatch(listed.id)
+        return Device(pci=listed.id) if amd else parse_id(listed.id)
     if listed.driver != NVIDIA_DRIVER:
         return None
     named = _DRA.fullmatch(listed.device)
@@ -149,12 +155,15 @@ def _called(listed: PluginDevice | ClaimedDevice) -> str:
 class GpuMap:
     """The GPUs of this node by every name that a device id can have.
 
-    `meters`: those of the GPUs, with the labels `gpu` (index by PCI address) and `minor`.
-    `partitions`: MIG instances by UUID.
+    `meters`: those of the GPUs, with the labels `gpu` (index by PCI address), `minor`,
+    `pci_bus_id` and, of the other dies of an MI250X, `dies`. `partitions`: the parts of divided
+    GPUs by UUID.
     """
 
     def __init__(self, meters: Iterable[MeterInfo], partitions: Mapping[str, Partition]) -> None:
-        infos = list(meters)
+        known = list(meters)
+        infos = [info for info in known if info.labels.get("vendor") != "amd"]
+        self._by_address = _by_address(known)
         self._partitions = partitions
         self._by_minor = _by_number(infos, "minor")
         self._by_index = _by_number(infos, "gpu")
@@ -164,6 +173,8 @@ class GpuMap:
         if device.mig:
             partition = self._partitions.get(device.mig)
             return _in_part(partition, device.replica) if partition else None
+        if device.pci:
+            return self._at(device.pci)
         meter = f"gpu/{device.gpu}" if device.gpu else self._numbered(device)
         if meter is None:
             return None
@@ -174,6 +185,18 @@ class GpuMap:
         if device.slice:
             return self._slice(meter)
         return Hold(meter, replica=device.replica)
+
+    def _at(self, address: str) -> Hold | None:
+        """Return an AMD GPU, or the part of one: of dies and partitions the first has its address.
+
+        The other partitions of an MI300 are no PCI devices: what they are called is not read.
+        """
+        if address not in self._by_address:
+            return None
+        meter, number = self._by_address[address]
+        here = [p for p in self._partitions.values() if p.meter == meter]
+        part = next((p for p in here if p.instance == number), None)
+        return Hold(meter) if part is None else _in_part(part, "")
 
     def _numbered(self, device: Device) -> str | None:
         if device.minor is not None:
@@ -199,3 +222,15 @@ def _in_part(partition: Partition, replica: str) -> Hold:
 def _by_number(infos: Iterable[MeterInfo], label: str) -> dict[int, str]:
     numbered = ((info.labels.get(label, ""), info.name) for info in infos)
     return {int(number): name for number, name in numbered if number.isdecimal()}
+
+
+def _by_address(infos: Iterable[MeterInfo]) -> dict[str, tuple[str, int]]:
+    """Return meter and number of the die at each PCI address of AMD's GPUs."""
+    return {
+        address: (info.name, number)
+        for info in infos
+        if info.labels.get("vendor") == "amd"
+        for number, address in enumerate(
+            filter(None, [info.labels["pci_bus_id"], *info.labels.get("dies", "").split(",")])
+        )
+    }

@@ -100,6 +100,7 @@ class AmdDevice(Device):
             "minor": amd_sysfs.minor(self._path_sysfs, self._address),
             "architecture": _text(asic.get("target_graphics_version")),
             "module_scope": _is_apu(name),
+            "dies": [*self._dies],
             "note": self._note_on_scope(name),
             "max_limit_mw": caps.get("max_power_cap", 0) // 1000 or None,
             "counter": self._energy()[1] is not None,

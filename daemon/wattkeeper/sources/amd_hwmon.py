@@ -60,7 +60,6 @@ class AmdHwmonSource:
         self._clock = clock or SystemClock()
         self._gpus: dict[str, _Gpu] = {}
         self._left_out: list[Finding] = []
-        self._dies: dict[str, list[str]] = {}
         self._states: dict[str, UnreadableError | None] = {}
         self._scanned_ns = 0
 
@@ -76,9 +75,10 @@ class AmdHwmonSource:
         """Return the dies that share a meter by UUID, each an equal part."""
         found = {}
         for gpu in self._metered():
-            uuids = [gpu.spec.info.labels["uuid"], *self._dies.get(gpu.meter, ())]
-            part_ppm = _PPM // len(uuids)
-            for number, uuid in enumerate(uuids if len(uuids) > 1 else ()):
+            dies = gpu.spec.info.labels.get("dies")
+            addresses = [gpu.spec.info.labels["pci_bus_id"], *dies.split(",")] if dies else []
+            for number, address in enumerate(addresses):
+                uuid, part_ppm = amd_sysfs.identity(self._sysfs, address), _PPM // len(addresses)
                 found[uuid] = Partition(uuid, gpu.meter, number, part_ppm, part_ppm)
         return found
 
@@ -120,26 +120,28 @@ class AmdHwmonSource:
 
     def _scan(self) -> None:
         self._scanned_ns = self._clock.boot_ns()
-        self._left_out, self._dies = [], {}
-        meters: list[str] = []
+        self._left_out = []
+        found: list[tuple[str, Path, list[str]]] = []
         for address, chip in sorted(self._chips()):
-            uuid = amd_sysfs.identity(self._sysfs, address)
             reason = _not_metered(chip)
-            if reason:
-                self._left_out.append(Finding(f"gpu/{uuid}", State.OK, f"{address}: {reason}"))
-                if reason == _SECOND_DIE and meters:
-                    self._dies.setdefault(meters[-1], []).append(uuid)
+            if not reason:
+                found.append((address, chip, []))
                 continue
-            meters.append(f"gpu/{uuid}")
-            self._take(meters[-1], address, chip, ordinal=len(meters) - 1)
+            name = f"gpu/{amd_sysfs.identity(self._sysfs, address)}"
+            self._left_out.append(Finding(name, State.OK, f"{address}: {reason}"))
+            if reason == _SECOND_DIE and found:
+                found[-1][2].append(address)
+        for ordinal, (address, chip, dies) in enumerate(found):
+            self._take(address, chip, dies, ordinal)
 
-    def _take(self, name: str, address: str, chip: Path, ordinal: int) -> None:
+    def _take(self, address: str, chip: Path, dies: Sequence[str], ordinal: int) -> None:
+        name = f"gpu/{amd_sysfs.identity(self._sysfs, address)}"
         known = self._gpus.get(name)
         if known is not None and known.chip == chip:
             return
         if known is not None:
             known.reader.close()  # the driver was loaded anew: hwmon is numbered otherwise
-        spec = self._spec(name, address, chip, ordinal)
+        spec = self._spec(name, address, chip, {"gpu": str(ordinal), "dies": ",".join(dies)})
         self._gpus[name] = _Gpu(chip, spec, self._reader(name, address, chip))
 
     def _chips(self) -> Iterator[tuple[str, Path]]:
@@ -152,11 +154,11 @@ class AmdHwmonSource:
             if _text(root / chip / "name") == "amdgpu":
                 yield (root / chip / "device").resolve().name, root / chip
 
-    def _spec(self, name: str, address: str, chip: Path, ordinal: int) -> MeterSpec:
+    def _spec(self, name: str, address: str, chip: Path, more: dict[str, str]) -> MeterSpec:
         device = self._sysfs / "bus/pci/devices" / address
         minor = amd_sysfs.minor(self._sysfs, address)
         labels = {
-            "gpu": str(ordinal),
+            **more,
             "uuid": name.removeprefix("gpu/"),
             "pci_bus_id": address,
             "model": _text(device / "product_name") or "AMD GPU",

@@ -31,6 +31,7 @@ def meter_info(board: Board, labels: Mapping[str, str], source: str) -> MeterInf
         "architecture": board.architecture,
         "serial": board.serial,
         "board": board.board,
+        "dies": ",".join(board.dies),
         "minor": "" if board.minor is None else str(board.minor),
         **labels,
     }

@@ -22,7 +22,8 @@ class Board(msgspec.Struct, frozen=True):
     """What does not change of a GPU. `counter`: whether it counts energy itself.
 
     `module_scope`: its power covers a whole module, processor and all. `minor`: its N in
-    /dev/nvidiaN or /dev/dri/renderDN. `note`: what people should know of what its meter counts.
+    /dev/nvidiaN or /dev/dri/renderDN. `dies`: PCI addresses of the other dies that its meter
+    counts for; `note`: what people should know of what its meter counts.
     """
 
     uuid: str
@@ -35,6 +36,7 @@ class Board(msgspec.Struct, frozen=True):
     max_limit_mw: int | None
     counter: bool
     minor: int | None = None
+    dies: list[str] = []
     note: str = ""
 
 

@@ -16,7 +16,7 @@ from tests.aggregator.conftest import TOKEN, Centre
 from tests.aggregator.feeding import CPU_UJ, GPU_UJ, START_MS, Feeder
 from tests.aggregator.test_reporting import PRICED
 from tests.ledger.books import SLOT, Journal, Meter, holder
-from tests.ledger.test_properties import empty
+from tests.postgresql.fixtures import empty
 from wattkeeper.aggregator.closing import Period, books, close, moved, stated
 from wattkeeper.aggregator.pricing import Pricing
 from wattkeeper.aggregator.statement_lines import Line, read, total, write

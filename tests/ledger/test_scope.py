@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.ledger.books import SLOT, T0, Journal, Meter, holder
-from tests.ledger.test_properties import empty
+from tests.postgresql.fixtures import empty
 
 from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.queries.holders import holders_of

@@ -16,7 +16,6 @@ from wattkeeper.supervised.daemon import Daemon, run_until_signal
 from wattkeeper.supervised.journal import set_level, set_up
 from wattkeeper.supervised.reload import Reload
 
-
 _OTHER_FILES = 1024
 """Of the ledger and the history, and connections to schedulers and databases."""
 

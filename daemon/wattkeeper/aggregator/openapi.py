@@ -47,7 +47,12 @@ def document(
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "paths": dict(sorted(paths.items())),
-        "components": {"schemas": named},
+        "components": {
+            "schemas": named,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        # Without it, too: by a proxy, a unix socket, or what is everybody's. See docs/security.md.
+        "security": [{"token": []}, {}],
     }
 
 

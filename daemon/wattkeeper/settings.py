@@ -201,9 +201,9 @@ def _variables(
         key = rest.lower().replace("__", ".")
         _, table, flaw = _field(model, key.split("."))
         if flaw is not None:
-            above = key.rpartition(flaw)[0].replace(".", "__").upper()
+            above = key[: key.rindex(flaw)].replace(".", "__").upper()
             known = [f"{prefix}{above}{field.upper()}" for field in table.model_fields]
-            raise ConfigError(f"{name}: unknown key; {nearest(name, known)}")
+            raise ConfigError(f"{_printable(name)}: unknown key; {nearest(name, known)}")
         yield key, name
 
 
@@ -260,13 +260,19 @@ def _explain(model: type[BaseModel], item: Any, origins: Mapping[str, str]) -> s
     key = ".".join(path)
     about = (k for k in origins if f"{key}.".startswith(f"{k}.") or k.startswith(f"{key}."))
     origin = next((origins[k] for k in about), DEFAULT)
-    where = f"{origin}: {key}" if key and not origin.startswith("--") else origin
+    said = _printable(key)
+    where = f"{origin}: {said}" if key and not origin.startswith("--") else origin
     if item["type"] == "extra_forbidden":
         table = _field(model, path)[1]
         return f"{where}: unknown key; {nearest(path[-1], list(table.model_fields))}"
     if item["type"] == "missing":
-        return f"{key}: has no value and no default; set it in the file, the environment or a flag"
+        return f"{said}: has no value and no default; set it in the file, the environment or a flag"
     # Of a table the message itself says which key is meant.
     hidden = "token" in key or isinstance(item["input"], Mapping)
     shown = "" if hidden else hide_passwords(f" {item['input']!r}")[:120]
-    return f"{where}:{shown} {item['msg'].removeprefix('Value error, ')}"
+    return f"{where}:{shown} {_printable(item['msg'].removeprefix('Value error, '))}"
+
+
+def _printable(text: str) -> str:
+    """Return a text in one line that no terminal obeys."""
+    return text if text.isprintable() else repr(text)[1:-1]

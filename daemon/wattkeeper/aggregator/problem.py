@@ -55,6 +55,19 @@ def respond(problem: ProblemError) -> web.Response:
     )
 
 
+async def expected(request: web.Request) -> web.Response | None:
+    """Do what a request expects before it sends its body; answer what nobody can do.
+
+    aiohttp's own answer fails where the header is no text.
+    """
+    if request.headers["Expect"].lower() != "100-continue":
+        detail = "Expect: only 100-continue is known"
+        return respond(ProblemError(417, "expectation-failed", detail, "Expect"))
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0
+    return None
+
+
 def ledger_unavailable(path: str, error: Exception) -> ProblemError:
     """Return what an answer is that the ledger did not give; the log tells why."""
     _log.warning("%s: the ledger did not answer: %s", path, error)

@@ -8,7 +8,7 @@ from wattkeeper.aggregator.access.caller import Caller
 from wattkeeper.aggregator.access.callers import Callers
 from wattkeeper.aggregator.access.roles import AGENTS, ANYONE, CLOSERS, Audience, Role
 from wattkeeper.aggregator.node_certificate import certificate_of
-from wattkeeper.aggregator.problem import ProblemError
+from wattkeeper.aggregator.problem import ProblemError, expected
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CALLER = web.RequestKey("CALLER", Caller)
@@ -63,7 +63,7 @@ class Gate:
         self, app: web.Application, method: str, path: str, handler: Handler, who: Audience
     ) -> None:
         """Serve something to those who may ask for it."""
-        app.router.add_route(method, path, handler)
+        app.router.add_route(method, path, handler, expect_handler=expected)
         self._who[method, path] = who
         if method == "GET":
             self.add(app, "HEAD", path, handler, who)

@@ -73,12 +73,12 @@ def _operation(endpoint: Endpoint[Any]) -> dict[str, Any]:
     }
 
 
-def problem_response() -> dict[str, Any]:
-    """Return the response object of every error."""
+def problem_response(*others: str) -> dict[str, Any]:
+    """Return the response object of every error; `others`: content types that it has as well."""
     schema = {"$ref": _REF.format(model=Problem.__name__)}
     return {
         "description": "what is wrong, and what to do",
-        "content": {"application/problem+json": {"schema": schema}},
+        "content": {"application/problem+json": {"schema": schema}, **{one: {} for one in others}},
     }
 
 
@@ -88,7 +88,10 @@ def page_item(path: str, summary: str, query: type[BaseModel]) -> dict[str, Any]
         "get": {
             "summary": summary,
             "parameters": list(_parameters(path, query)),
-            "responses": {"200": {"description": summary, "content": {"text/html": {}}}},
+            "responses": {
+                "200": {"description": summary, "content": {"text/html": {}}},
+                "default": problem_response("text/html"),
+            },
         }
     }
 

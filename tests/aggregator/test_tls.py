@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from pydantic import SecretStr
 
@@ -124,6 +125,34 @@ async def test_an_agent_delivers_for_the_node_on_its_certificate_only(
             assert error.value.kind == "wrong-node"
             await way.send(Feeder(node="node002", journal="j2", uuid="GPU-2").batch([]))
         assert aggregator._counts.refused["wrong-node"] == 1
+
+
+async def test_a_certificate_delivers_and_reads_nothing(
+    site: Authority, shown: Pair, tmp_path: Path
+) -> None:
+    """Where tokens are wanted it stands for one of an agent, and for nobody's who asks."""
+    own = site.issue("node001", "DNS:node001.example")
+    optional = {**mutual(site), "tls_client_auth_type": "VerifyClientCertIfGiven"}
+    token = {"token": SecretStr("s3cret"), "access": {"anonymous": "public"}}
+    async with running(tmp_path, shown, **optional, **token) as aggregator:
+        url, ca = aggregator.url, site.certificate
+        async with agent(url, ca, own) as way:
+            await way.send(Feeder().batch([]))
+        async with agent(url, ca) as way:
+            with pytest.raises(RefusedError, match="unauthorized"):
+                await way.send(Feeder().batch([]))
+            way.show("s3cret")
+            await way.send(Feeder().batch([]))
+        async with agent(url, ca, own) as way:
+            way.show("wr0ng")
+            with pytest.raises(RefusedError, match="unauthorized"):
+                await way.send(Feeder().batch([]))
+        context = await asyncio.to_thread(ClientCertificates(ca, own.certificate, own.key).context)
+        connector = aiohttp.TCPConnector(ssl=context)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            for path, status in (("/v1/nodes", 401), ("/metrics", 401), ("/v1/fleet", 200)):
+                async with session.get(url + path) as answer:
+                    assert (path, answer.status) == (path, status)
 
 
 async def test_renewal_needs_no_restart_and_loses_no_delivery(

@@ -16,7 +16,7 @@ class LimitsSection(Section):
         16_384, ge=16, le=1 << 20, description="connections of one address; a NAT is one"
     )
     questions: float = Field(
-        50, gt=0, le=1e6, description="questions of one caller a second; 30 s of them at once"
+        200, gt=0, le=1e6, description="questions of one caller a second; 30 s of them at once"
     )
     deliveries: float = Field(
         10, gt=0, le=1e6, description="deliveries of one node a second; 30 s of them at once"

@@ -170,4 +170,5 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "trimPrefix": lambda prefix, text: text.removeprefix(prefix),
     "trimSuffix": lambda suffix, text: text.removesuffix(suffix),
     "trunc": lambda length, text: text[:length],
+    "upper": str.upper,
 }

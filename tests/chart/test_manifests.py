@@ -28,6 +28,8 @@ EVERYTHING: dict[str, Any] = {
     "cluster": "a",
     "ipv6": True,
     "fullnameOverride": "power",
+    "access": {"existingSecret": "tokens"},
+    "tls": {"existingSecret": "tls"},
     "image": {"digest": "sha256:" + "0" * 64, "pullSecrets": [{"name": "registry"}]},
     "agent": {
         "config": '[slurm]\nnodename = "n1"\n',
@@ -57,13 +59,23 @@ EVERYTHING: dict[str, Any] = {
         "readers": [{"namespaceSelector": {"matchLabels": {"name": "ingress"}}}],
         "egress": [{"ports": [{"port": 5432}]}],
     },
-    "prometheus": {"podMonitors": True, "labels": {"release": "p"}, "rules": {"enabled": True}},
+    "prometheus": {
+        "podMonitors": True,
+        "labels": {"release": "p"},
+        "tokenSecret": "scraper",
+        "rules": {"enabled": True},
+    },
     "dashboards": {"enabled": True, "namespace": "grafana", "annotations": {"folder": "Power"}},
     "openshift": {"enabled": True},
 }
 """Values that take every way through the templates that the presets do not."""
 ELSEWHERE = {
-    "agent": {"url": "https://power.example:9746", "nvml": {"mode": "cdi"}, "deployLabel": ""},
+    "agent": {
+        "url": "https://power.example:9746",
+        "caSecret": "ca",
+        "nvml": {"mode": "cdi"},
+        "deployLabel": "",
+    },
     "aggregator": {"enabled": False},
     "delivery": {"existingSecret": ""},
     "networkPolicy": {"scrapers": []},

@@ -1,6 +1,7 @@
 """The pods: what they may do, where they run, and whether they are told what they need."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tests.chart.chart import PRESETS, Object, rendered
 from wattkeeper.agent.config import AgentSettings
 from wattkeeper.aggregator.config import AggregatorSettings
+from wattkeeper.cli.client import SOCKET
 from wattkeeper.settings import load
 
 _DEPLOY = "nvidia.com/gpu.deploy.dcgm-exporter"
@@ -93,6 +95,8 @@ def test_what_pods_are_told_is_understood(ipv6: bool) -> None:
     given = {
         "ipv6": ipv6,
         "cluster": "a",
+        "access": {"existingSecret": "tokens"},
+        "tls": {"existingSecret": "tls"},
         "aggregator": {"replicas": 2, "ledger": {"existingSecret": "ledger"}},
     }
     pod = _agent("", given)
@@ -100,25 +104,65 @@ def test_what_pods_are_told_is_understood(ipv6: bool) -> None:
     assert (agent.node, agent.cluster) == ("10.0.0.1", "a")
     assert agent.listen == ("[::]:9745" if ipv6 else "0.0.0.0:9745")
     assert agent.advertise.endswith(":9745")
-    assert agent.aggregator.token is not None
-    mounted = [each["mountPath"] for each in pod["containers"][0]["volumeMounts"]]
-    for path in (
+    assert (str(agent.aggregator.url), agent.aggregator.token) == (
+        "https://wattkeeper-aggregator.wattkeeper:9746/",
+        None,
+    )
+    _mounted(
+        pod,
         agent.data_dir,
         agent.path.cgroupfs,
         *(agent.path.sysfs / part for part in ("bus", "class", "devices", "module")),
         agent.kubernetes.pod_resources,
         agent.kubernetes.pod_logs,
-    ):
-        assert any(path.is_relative_to(folder) for folder in mounted), path
+        agent.aggregator.token_file,
+        agent.aggregator.ca,
+    )
     pod = _aggregator("", given)
     settings = load(AggregatorSettings, program="aggregator", environ=_environment(pod))
     assert (settings.kubernetes.enabled, settings.kubernetes.cluster) == (True, "a")
     assert settings.token is not None
     assert settings.listen == ("[::]:9746" if ipv6 else "0.0.0.0:9746")
-    mounted = [each["mountPath"] for each in pod["containers"][0]["volumeMounts"]]
-    assert settings.ledger.url_file is not None
-    for path in (settings.data_dir, settings.ledger.url_file):
-        assert any(path.is_relative_to(folder) for folder in mounted), path
+    _mounted(
+        pod,
+        settings.data_dir,
+        settings.ledger.url_file,
+        settings.access.socket,
+        settings.access.tokens_file,
+        settings.tls_server_config.cert_file,
+        settings.tls_server_config.key_file,
+    )
+    (container,) = pod["containers"]
+    probes = [value for key, value in container.items() if key.endswith("Probe")]
+    assert {probe["httpGet"]["scheme"] for probe in probes} == {"HTTPS"}
+
+
+def _mounted(pod: Object, *paths: Path | None) -> None:
+    (container,) = pod["containers"]
+    folders = [each["mountPath"] for each in container["volumeMounts"]]
+    for path in paths:
+        assert path is not None
+        assert any(path.is_relative_to(folder) for folder in folders), path
+
+
+def test_the_aggregators_key_stays_with_it() -> None:
+    """Of its Secret agents get the authority alone; elsewhere's is a Secret of its own."""
+    pod = _agent("", {"tls": {"existingSecret": "tls"}})
+    (volume,) = (each for each in pod["volumes"] if each["name"] == "ca")
+    assert volume["secret"] == {
+        "secretName": "tls",
+        "items": [{"key": "ca.crt", "path": "ca.crt"}],
+    }
+    given = {"agent": {"url": "https://power.example", "caSecret": "theirs"}}
+    (volume,) = (each for each in _agent("", given)["volumes"] if each["name"] == "ca")
+    assert volume["secret"]["secretName"] == "theirs"
+    assert not any(volume["name"] == "ca" for volume in _agent()["volumes"])
+
+
+def test_who_executes_in_the_aggregators_pod_is_told_everything() -> None:
+    """Commands find its socket without being told where it is."""
+    settings = load(AggregatorSettings, program="aggregator", environ=_environment(_aggregator()))
+    assert settings.access.socket == SOCKET
 
 
 def test_where_agents_deliver() -> None:

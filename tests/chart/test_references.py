@@ -11,7 +11,8 @@ import yaml  # type: ignore[import-untyped]
 from tests.chart.chart import NAMESPACE, PRESETS, ROOT, Object, notes, rendered
 
 MONITORED = {
-    "prometheus": {"podMonitors": True, "rules": {"enabled": True}},
+    "tls": {"existingSecret": "tls"},
+    "prometheus": {"podMonitors": True, "tokenSecret": "scraper", "rules": {"enabled": True}},
     "dashboards": {"enabled": True},
 }
 RULES = ROOT / "deploy/prometheus/rules"
@@ -102,6 +103,8 @@ def test_pods_use_accounts_and_maps_that_are_there() -> None:
             for each in pod["spec"]["containers"][0]["env"]
             if "secretKeyRef" in each.get("valueFrom", {})
         }
+        volumes = pod["spec"]["volumes"]
+        secrets |= {each["secret"]["secretName"] for each in volumes if "secret" in each}
         assert secrets == {"wattkeeper-delivery"}
 
 
@@ -140,6 +143,9 @@ _KNOWN = {
                 "port": "",
                 "interval": "",
                 "honorLabels": True,
+                "scheme": "",
+                "authorization": {"credentials": {"name": "", "key": ""}},
+                "tlsConfig": {"serverName": "", "ca": {"secret": {"name": "", "key": ""}}},
                 "relabelings": [{"targetLabel": "", "replacement": "", "sourceLabels": [""]}],
             }
         ],

@@ -48,11 +48,12 @@
 - name: WATTKEEPER_AGENT_AGGREGATOR__URL
   value: {{ include "wattkeeper.url" . | quote }}
 {{- if .Values.delivery.existingSecret }}
-- name: WATTKEEPER_AGENT_AGGREGATOR__TOKEN
-  valueFrom:
-    secretKeyRef:
-      name: {{ .Values.delivery.existingSecret }}
-      key: token
+- name: WATTKEEPER_AGENT_AGGREGATOR__TOKEN_FILE
+  value: /run/secrets/wattkeeper/delivery/token
+{{- end }}
+{{- if include "wattkeeper.ca" . }}
+- name: WATTKEEPER_AGENT_AGGREGATOR__CA
+  value: /run/secrets/wattkeeper/ca/ca.crt
 {{- end }}
 - name: WATTKEEPER_AGENT_DATA_DIR
   value: /var/lib/wattkeeper/agent
@@ -86,6 +87,16 @@
   mountPath: /var/lib/wattkeeper
 - name: tmp
   mountPath: /tmp
+{{- if .Values.delivery.existingSecret }}
+- name: delivery
+  mountPath: /run/secrets/wattkeeper/delivery
+  readOnly: true
+{{- end }}
+{{- if include "wattkeeper.ca" . }}
+- name: ca
+  mountPath: /run/secrets/wattkeeper/ca
+  readOnly: true
+{{- end }}
 - name: sys-bus
   mountPath: /host/sys/bus
   readOnly: true
@@ -133,6 +144,21 @@
 - name: tmp
   emptyDir:
     sizeLimit: 64Mi
+{{- if .Values.delivery.existingSecret }}
+- name: delivery
+  secret:
+    secretName: {{ .Values.delivery.existingSecret }}
+    defaultMode: 0400
+{{- end }}
+{{- if include "wattkeeper.ca" . }}
+# The authority alone: the key is none of the nodes' business.
+- name: ca
+  secret:
+    secretName: {{ include "wattkeeper.ca" . }}
+    items:
+      - key: ca.crt
+        path: ca.crt
+{{- end }}
 - name: sys-bus
   hostPath:
     path: /sys/bus

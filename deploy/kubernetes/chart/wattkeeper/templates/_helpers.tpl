@@ -34,11 +34,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if .Values.ipv6 -}}[::]{{- else -}}0.0.0.0{{- end -}}
 {{- end -}}
 
+{{- define "wattkeeper.scheme" -}}
+{{- if .Values.tls.existingSecret -}}https{{- else -}}http{{- end -}}
+{{- end -}}
+
+{{- define "wattkeeper.address" -}}
+{{- printf "%s-aggregator.%s" (include "wattkeeper.fullname" .) .Release.Namespace -}}
+{{- end -}}
+
+{{- define "wattkeeper.ca" -}}
+{{- .Values.agent.caSecret | default (and (not .Values.agent.url) .Values.tls.existingSecret) | default "" -}}
+{{- end -}}
+
 {{- define "wattkeeper.url" -}}
 {{- if .Values.agent.url -}}
 {{- .Values.agent.url -}}
 {{- else -}}
-{{- printf "http://%s-aggregator.%s:%v" (include "wattkeeper.fullname" .) .Release.Namespace .Values.aggregator.service.port -}}
+{{- printf "%s://%s:%v" (include "wattkeeper.scheme" .) (include "wattkeeper.address" .) .Values.aggregator.service.port -}}
 {{- end -}}
 {{- end -}}
 

@@ -30,7 +30,7 @@ async def test_with_amd_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv(amd.ENVIRONMENT, str(tmp_path / "state"))
     monkeypatch.setenv("ROCM_PATH", str(amd.compile_library(tmp_path / "rocm")))
     fake = amd.FakeAmd(tmp_path / "state", tmp_path / "sys", 2)
-    fake.gpu(0).name = b"AMD Instinct MI300A"
+    fake.apu(0)
     fake.gpu(1).processes([7])
     gpus = NodeGpus(settings(tmp_path / "sys"))
     assert [source.name for source in gpus.sources] == ["nvml", "amdsmi", "amdgpu"]

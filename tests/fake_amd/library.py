@@ -164,6 +164,7 @@ class FakeAmd:
             {
                 f"{device}/vendor": "0x1002\n",
                 f"{device}/class": "0x120000\n",
+                f"{device}/device": f"0x{self.gpu(i).device_id:x}\n",
                 f"{device}/unique_id": f"{0x5C1FA600 + i:x}\n",
                 f"{device}/drm/renderD{128 + i}/dev": f"226:{128 + i}\n",
             },
@@ -180,6 +181,11 @@ class FakeAmd:
             die.name, die.gfx, die.device_id = b"AMD Instinct MI250X", b"90a", 0x7408
             die.memory_total = 64 << 30
         self.gpu(i + 1).silent = 1
+
+    def apu(self, i: int) -> None:
+        """Make GPU number `i` an MI300A."""
+        self.gpu(i).name, self.gpu(i).device_id = b"AMD Instinct MI300A", 0x74A0
+        self.show(i)
 
     def set_count(self, gpus: int) -> None:
         """Let the driver list the first `gpus` of its sixteen GPUs."""

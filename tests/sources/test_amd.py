@@ -1,5 +1,6 @@
 """The AMD source says what the hardware counted, one meter for what has one counter."""
 
+import math
 import os
 import shutil
 import time
@@ -137,6 +138,20 @@ async def test_denied(amd_bench: AmdBench) -> None:
     assert "render, video" in amd_bench.finding(1).fix
 
 
+@pytest.mark.parametrize(
+    ("count", "resolution"),
+    [((1 << 64) - 1, 15.3), (1 << 60, 15.3), (1 << 40, 0), (1, math.nan), (1, math.inf)],
+)
+async def test_a_count_that_is_none(amd_bench: AmdBench, count: int, resolution: float) -> None:
+    """What the library says instead of a count is missing, and blinds nobody."""
+    gpu = amd_bench.fake.gpu(1)
+    gpu.power_mw, gpu.offset, gpu.resolution_uj = 0, count - (count >> 63 << 64), resolution
+    await amd_bench.source.start()
+    readings = await amd_bench.read()
+    assert [readings[i].energy_uj is None for i in (0, 2, 3)] == [False] * 3
+    assert 1 not in readings or readings[1].energy_uj is None
+
+
 async def test_garbage_is_not_said(amd_bench: AmdBench) -> None:
     """What the binding cannot convert leaves out that value alone."""
     amd_bench.fake.gpu(0).serial = b"\xff\xfe"
@@ -167,6 +182,7 @@ async def test_two_dies_have_one_meter(amd_bench: AmdBench) -> None:
     assert readings[2].utilization_ppm == 600_000
     assert readings[2].memory_used_bytes == 40 << 30
     assert "0000:c4:00.0 has no meter of its own" in amd_bench.finding(2).detail
+    assert amd_bench.source.meters()[1].info.labels["dies"] == "0000:c4:00.0"
     meter = amd_bench.fake.meter(2)
     first, second = amd_bench.fake.uuid(2), amd_bench.fake.uuid(3)
     parts = amd_bench.source.partitions()
@@ -177,6 +193,15 @@ async def test_two_dies_have_one_meter(amd_bench: AmdBench) -> None:
         DeviceProcess(7, 300_000, second),
         DeviceProcess(8, 300_000, second),
     ]
+
+
+async def test_a_second_die_that_offers_no_counter(amd_bench: AmdBench) -> None:
+    """It says that instead of 0, and belongs to the first all the same."""
+    amd_bench.fake.pair(0)
+    amd_bench.fake.gpu(1).code[ENERGY] = 2
+    await amd_bench.source.start()
+    assert sorted(await amd_bench.read()) == [0, 2, 3]
+    assert amd_bench.fake.uuid(1) in amd_bench.source.partitions()
 
 
 async def test_partitions_share_the_meter_of_their_socket(amd_bench: AmdBench) -> None:
@@ -196,7 +221,7 @@ async def test_partitions_share_the_meter_of_their_socket(amd_bench: AmdBench) -
 
 async def test_an_apu_counts_its_processors(amd_bench: AmdBench) -> None:
     """The meter of an MI300A has the scope of the module, so that nobody counts them again."""
-    amd_bench.fake.gpu(0).name = b"AMD Instinct MI300A"
+    amd_bench.fake.apu(0)
     await amd_bench.source.start()
     assert amd_bench.source.meters()[0].info.labels["scope"] == "module"
     assert "processors of its socket" in amd_bench.finding(0).detail

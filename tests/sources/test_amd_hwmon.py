@@ -108,6 +108,14 @@ async def test_newer_kernels_name_power_otherwise(tmp_path: Path) -> None:
     await source.close()
 
 
+async def test_an_apu_counts_its_processors(tmp_path: Path) -> None:
+    """RAPL is told by the scope, as with amdsmi."""
+    gpu(tmp_path, "0000:c1:00.0", "hwmon0", MI300X, PCI | {"device": "0x74a0\n"})
+    source = await started(tmp_path)
+    assert source.meters()[0].info.labels["scope"] == "module"
+    await source.close()
+
+
 async def test_what_shares_the_power_of_another_is_not_metered(tmp_path: Path) -> None:
     """The second die of an MI250X has no limit of its own, a GPU in a processor has none at all."""
     gpu(tmp_path, "0000:c1:00.0", "hwmon0", MI300X)

@@ -89,31 +89,30 @@ def _meters(device: Any, found: dict[str, Any], path_sysfs: Path) -> list[Any]:
 
 
 def _second_die(device: Any, handle: Any) -> bool:
+    """Tell whether this is a die of a pair, and not the one that counts."""
     try:
         asic = device.smi.amdsmi_get_gpu_asic_info(handle)
-        if asic.get("device_id") not in _TWO_DIES:
-            return False
-        said = device.smi.amdsmi_get_energy_count(handle)
     except device.AmdDevice.error:
         return False
-    count: int = said.get("energy_accumulator", said.get("power"))
-    return count == 0
+    return asic.get("device_id") in _TWO_DIES and _counts(device, handle) is False
 
 
 def _draws_by_itself(device: Any, handle: Any) -> bool:
     """Tell whether a GPU has a power limit or an energy counter, unlike one inside a processor."""
     try:
-        said = device.smi.amdsmi_get_power_cap_info(handle)
+        limited = bool(device.smi.amdsmi_get_power_cap_info(handle).get("max_power_cap"))
     except device.AmdDevice.error as error:
-        if device.AmdDevice.code_of(error) not in device.AmdDevice.not_offered:
-            return True  # something else is wrong with it, and is to be seen
-        said = {}
-    if said.get("max_power_cap"):
-        return True
+        limited = device.AmdDevice.code_of(error) not in device.AmdDevice.not_offered
+    return limited or _counts(device, handle) is not False
+
+
+def _counts(device: Any, handle: Any) -> bool | None:
+    """Tell whether a GPU counts energy, None if that cannot be told now."""
     try:
-        return bool(device.smi.amdsmi_get_energy_count(handle))
-    except device.AmdDevice.error:
-        return False
+        said = device.smi.amdsmi_get_energy_count(handle)
+    except device.AmdDevice.error as error:
+        return False if device.AmdDevice.code_of(error) in device.AmdDevice.not_offered else None
+    return bool(said.get("energy_accumulator", said.get("power")))
 
 
 if __name__ == "__main__":

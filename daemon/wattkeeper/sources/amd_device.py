@@ -17,11 +17,10 @@ smi: Any = amdsmi  # the binding ships no types
 _NOT_SUPPORTED, _UNEXPECTED_DATA = 2, 43
 _NOT_SAID = 0xFFFF
 """The library's word for a number that it has not, in its shortest form."""
-_NO_COUNT = (1 << 64) - 1
+_MOST = (1 << 63) - 1
+"""9 TJ in µJ, and more bytes than any memory has: what is above is the library's garbage."""
 _NS_PER_S = 1_000_000_000
 _NEAR_UJ = 0.06
-_APUS = ("MI300A",)
-"""Their socket's power is that of processors and GPU together."""
 _VIOLATIONS = {
     "acc_prochot_thrm": "prochot",
     "acc_ppt_pwr": "power_cap",
@@ -99,19 +98,19 @@ class AmdDevice(Device):
             "board": _text(board.get("model_number")),
             "minor": amd_sysfs.minor(self._path_sysfs, self._address),
             "architecture": _text(asic.get("target_graphics_version")),
-            "module_scope": _is_apu(name),
+            "module_scope": amd_sysfs.counts_processors(self._path_sysfs, self._address),
             "dies": [*self._dies],
-            "note": self._note_on_scope(name),
-            "max_limit_mw": caps.get("max_power_cap", 0) // 1000 or None,
+            "note": self._note_on_scope(),
+            "max_limit_mw": (_whole(caps.get("max_power_cap")) or 0) // 1000 or None,
             "counter": self._energy()[1] is not None,
         }
 
-    def _note_on_scope(self, name: str) -> str:
+    def _note_on_scope(self) -> str:
         if self._dies:
             return f"counts for both dies: {' and '.join(self._dies)} has no meter of its own"
         if len(self._handles) > 1:
             return f"counts for its {len(self._handles)} partitions"
-        if _is_apu(name):
+        if amd_sysfs.counts_processors(self._path_sysfs, self._address):
             return "counts the processors of its socket as well"
         return ""
 
@@ -124,11 +123,11 @@ class AmdDevice(Device):
         after = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         at = (before + after) // 2
         # ROCm 6.2 calls the count `power`.
-        count = (said.get("energy_accumulator", said.get("power")) if said else None) or 0
+        count = said.get("energy_accumulator", said.get("power")) if said else None
         # A GPU that counts nothing says 0: one that counts has drawn something since it started.
-        if not 0 < count < _NO_COUNT:
+        if not count or not 0 < said["counter_resolution"] < math.inf:
             return at, None
-        return at, microjoules(count, said["counter_resolution"])
+        return at, _whole(microjoules(count, said["counter_resolution"]))
 
     def _fast(self) -> dict[str, Any]:
         self._last_error = None
@@ -189,7 +188,7 @@ class AmdDevice(Device):
         return {
             "memory_used": self._sum("amdsmi_get_gpu_memory_usage", vram),
             "memory_total": total,
-            "limit_mw": caps.get("power_cap", 0) // 1000 or None,
+            "limit_mw": (_whole(caps.get("power_cap")) or 0) // 1000 or None,
             "celsius": {},
             "percent": {},
             "throttle_ns": self._throttled(),
@@ -201,7 +200,7 @@ class AmdDevice(Device):
 
     def _sum(self, name: str, *args: Any) -> int | None:
         said = [self._ask(name, *args, handle=handle) for handle in self._each_die()]
-        return None if None in said else sum(said)
+        return None if None in said else _whole(sum(said))
 
     def _throttled(self) -> dict[str, int]:
         """Return nanoseconds throttled by reason, since this process began; MI300 and newer.
@@ -254,17 +253,13 @@ class AmdDevice(Device):
         return {part: percent * 10_000 for part, percent in pairs if percent is not None}
 
 
-def _is_apu(name: str) -> bool:
-    return any(apu in name for apu in _APUS)
-
-
 def _number(value: Any) -> int | None:
     """Return a number that was said: the binding says N/A in words, or in ones."""
     return value if isinstance(value, int) and 0 <= value < _NOT_SAID else None
 
 
 def _whole(value: Any) -> int | None:
-    return value if isinstance(value, int) and value < _NO_COUNT else None
+    return value if isinstance(value, int) and 0 <= value <= _MOST else None
 
 
 def _text(value: Any) -> str:

@@ -164,7 +164,7 @@ class AmdHwmonSource:
             "model": _text(device / "product_name") or "AMD GPU",
             "driver": _text(self._sysfs / "module/amdgpu/version"),
             "vendor": "amd",
-            "scope": "gpu",
+            "scope": "module" if amd_sysfs.counts_processors(self._sysfs, address) else "gpu",
             "serial": _text(device / "serial_number"),
             "minor": "" if minor is None else str(minor),
         }

@@ -9,6 +9,8 @@ from wattkeeper.sources.files import UnreadableError, names, read_text
 _VENDOR = "0x1002"
 _GPU_CLASSES = ("0x03", "0x12")
 """Display controllers, and processing accelerators, as which the Instinct series comes."""
+_APUS = frozenset({"0x74a0"})
+"""Device ids of MI300A."""
 _UNIQUE_ID = re.compile(r"[0-9a-f]{1,16}")
 _RENDER = re.compile(r"renderD([0-9]+)")
 
@@ -38,6 +40,11 @@ def identity(path_sysfs: Path, address: str) -> str:
     if not _UNIQUE_ID.fullmatch(unique_id) or not unique_id.strip("0"):
         return address
     return f"GPU-{unique_id.zfill(16)}"
+
+
+def counts_processors(path_sysfs: Path, address: str) -> bool:
+    """Tell whether the power of a GPU is that of its whole socket, processors and all."""
+    return _text(path_sysfs / "bus/pci/devices" / address / "device") in _APUS
 
 
 def minor(path_sysfs: Path, address: str) -> int | None:

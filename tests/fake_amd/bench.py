@@ -3,7 +3,7 @@
 from tests.fake_amd.library import FakeAmd
 from tests.sources.bench import QUICK, DriverBench
 from wattkeeper.sources.amd import AmdSource
-from wattkeeper.sources.driver import Patience
+from wattkeeper.sources.driver_patience import Patience
 
 
 class AmdBench(DriverBench[FakeAmd]):

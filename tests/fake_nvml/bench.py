@@ -2,7 +2,7 @@
 
 from tests.fake_nvml.library import FakeNvml
 from tests.sources.bench import QUICK, DriverBench
-from wattkeeper.sources.driver import Patience
+from wattkeeper.sources.driver_patience import Patience
 from wattkeeper.sources.nvml import NvmlSource
 
 

@@ -13,7 +13,8 @@ from tests.fake_amd.library import FakeAmd
 from tests.fake_nvml.library import FakeNvml
 from wattkeeper.model.reading import Reading
 from wattkeeper.model.state import Finding, State
-from wattkeeper.sources.driver import DriverSource, Patience
+from wattkeeper.sources.driver import DriverSource
+from wattkeeper.sources.driver_patience import Patience
 
 _CHILD = re.compile(rb"wattkeeper\.sources\.\w+_child")
 DEADLINE_S = 0.5

@@ -130,9 +130,7 @@ async def test_uninterruptible_gpu(either: AnyBench) -> None:
 async def test_abandoned_children_are_bounded(either: AnyBench) -> None:
     """At most three children may hang in the driver; the reason is said until one is gone."""
     either.fake.set_init(hang=True)
-    either.source = either.build(
-        replace(QUICK, start_s=0.01, hello_s=0.1, retry_s=0, last_retry_s=0)
-    )
+    either.source = either.build(replace(QUICK, start_s=0.01, hello_s=1, retry_s=0, last_retry_s=0))
     await either.source.start()
     with contextlib.ExitStack() as stack:
         for i in range(MAX_ABANDONED):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from wattkeeper.model.state import Finding, State
 from wattkeeper.sources import amd_sysfs
-from wattkeeper.sources.driver import DriverSource, Patience
+from wattkeeper.sources.driver import DriverSource
 from wattkeeper.sources.driver_gpus import Driver
+from wattkeeper.sources.driver_patience import Patience
 
 _LOST = "look for amdgpu messages in the kernel log; reset the GPU (amd-smi reset) or reboot"
 _INSTALL = (

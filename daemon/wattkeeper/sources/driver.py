@@ -2,10 +2,8 @@
 
 import asyncio
 import contextlib
-import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from wattkeeper.model.meter import MeterSpec, Partition
@@ -14,6 +12,7 @@ from wattkeeper.model.state import Finding, State
 from wattkeeper.sources.base import DeviceProcess
 from wattkeeper.sources.driver_gpus import Driver, Gpus
 from wattkeeper.sources.driver_load import driver_load, pci_addresses
+from wattkeeper.sources.driver_patience import Patience, Releases, Retries
 from wattkeeper.sources.driver_process import Child
 from wattkeeper.sources.driver_wire import Failed, GpuAnswer, Hello
 
@@ -22,27 +21,6 @@ MAX_ABANDONED = 3
 
 _LEFT_BEHIND: list[Child] = []
 """Hung children of closed sources: kept, for a process object may not be dropped unreaped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long is waited for what, in seconds.
-
-    `start_s`: for the first child before the agent goes on without it; `hello_s`: for the library
-    to initialise, which takes seconds where nothing keeps the GPUs awake; `attach_s`: for the
-    first answer; `silent_s`: for any answer before a child is given up; `end_s`: for a child to
-    end; `retry_s`, `last_retry_s`: between attempts, doubling; `steady_s`: of health after which
-    the attempts begin anew.
-    """
-
-    start_s: float = 15
-    hello_s: float = 60
-    attach_s: float = 3
-    silent_s: float = 30
-    end_s: float = 5
-    retry_s: float = 1
-    last_retry_s: float = 600
-    steady_s: float = 60
 
 
 class DriverSource:
@@ -74,12 +52,11 @@ class DriverSource:
         self._leaving: list[Child] = []
         self._replacing: asyncio.Task[None] | None = None
         self._problem: Finding | None = None
-        self._released: dict[str | None, float] = {}
+        self._releases = Releases()
+        self._retries = Retries(self._patience)
         self._by_place = False
         self._force = False
         self._hurry = False
-        self._retry_at = -math.inf
-        self._delay = 0.0
         self._last_word = 0.0
         self._adopted_at = 0.0
 
@@ -122,7 +99,9 @@ class DriverSource:
 
     async def read(self, deadline_s: float) -> Sequence[Reading]:
         """Return what answered in time; sees to a sick child besides, without waiting for it."""
-        self._come_back()
+        if self._releases.over() and not self._force:
+            self._force = True  # a child that opens again what was released
+            self._retries.at_once()
         self._see_to_child()
         while (child := self._child) is not None:
             hurry, self._hurry = self._hurry, False
@@ -136,9 +115,9 @@ class DriverSource:
         if answers is None:
             call = "the process" if child.alive else "a process that has ended"
             detail = f"no answer from {call} (pid {child.pid})"
-            self._gpus.all_are(State.STALE, detail, but=self._still_released())
+            self._gpus.all_are(State.STALE, detail, but=self._releases.still())
             return []
-        readings = self._gpus.learn(answers, self._released)
+        readings = self._gpus.learn(answers, self._releases.asked_for())
         if self._gpus.answering:
             self._last_word = _now()
         return readings
@@ -159,9 +138,9 @@ class DriverSource:
         if not self._driver.one_by_one:
             uuid = None
         await self._stop_replacing()
-        self._released[uuid] = _now() + for_s
+        self._releases.add(uuid, for_s)
         old = self._child
-        if not self._all_released():
+        if not self._releases.all_of(len(self._gpus)):
             self._replacing = asyncio.create_task(self._replace(force=True))
             await self._replacing
         if self._child is old and old is not None:
@@ -187,7 +166,9 @@ class DriverSource:
 
     def _see_to_child(self) -> None:
         """Begin to replace the child if there is reason to and it is time."""
-        if self._all_released() or (self._replacing and not self._replacing.done()):
+        if self._releases.all_of(len(self._gpus)) or (
+            self._replacing and not self._replacing.done()
+        ):
             return
         now = _now()
         if self._child is not None and not self._child.alive:
@@ -195,13 +176,9 @@ class DriverSource:
         silent = now - self._last_word > self._patience.silent_s
         if self._child is not None and not (self._ailing() or silent or self._force):
             if now - self._adopted_at > self._patience.steady_s:
-                self._delay = 0.0
+                self._retries.begin_anew()
             return
-        if now >= self._retry_at:
-            self._delay = min(
-                self._patience.last_retry_s, max(self._patience.retry_s, 2 * self._delay)
-            )
-            self._retry_at = now + self._delay
+        if self._retries.due():
             self._replacing = asyncio.create_task(self._replace(force=self._force))
 
     def _ailing(self) -> bool:
@@ -245,7 +222,7 @@ class DriverSource:
         if self._child is None or better or (force and answers):
             self._adopt(child)
             self._gpus.begin(hello.driver, load)
-            self._gpus.learn(answers, self._released)
+            self._gpus.learn(answers, self._releases.asked_for())
 
     async def _greet(self, child: Child) -> Hello | None:
         """Return the child's hello; otherwise note why there is none."""
@@ -273,8 +250,7 @@ class DriverSource:
         self._leaving.remove(child)
         self._child = child
         self._problem = None
-        still = self._still_released()
-        self._released = {uuid: until for uuid, until in self._released.items() if uuid in still}
+        self._releases.forget_over()
         self._force = self._by_place = False
         self._adopted_at = self._last_word = _now()
 
@@ -287,14 +263,14 @@ class DriverSource:
     def _drop(self, detail: str) -> None:
         """Let the child go without a successor: nothing answers until there is one."""
         self._retire()
-        self._gpus.all_are(State.STALE, detail, but=self._still_released())
+        self._gpus.all_are(State.STALE, detail, but=self._releases.still())
 
     def _fail(self, problem: Finding) -> None:
         """Note why there is no new child; an old one of which nothing answers goes, too."""
         self._problem = problem
         if self._gpus.healthy == 0 and (self._child is None or self._gpus.answering):
             self._retire()
-            released = self._still_released()
+            released = self._releases.still()
             self._gpus.all_are(problem.state, problem.detail, problem.fix, but=released)
 
     async def _stop_replacing(self) -> None:
@@ -304,25 +280,9 @@ class DriverSource:
                 await self._replacing
             self._replacing = None
 
-    # -- what is released ----------------------------------------------------------------------
-
-    def _still_released(self) -> set[str | None]:
-        now = _now()
-        return {uuid for uuid, until in self._released.items() if until > now}
-
-    def _all_released(self) -> bool:
-        released = self._still_released()
-        return None in released or 0 < len(self._gpus) <= len(released)
-
-    def _come_back(self) -> None:
-        """Ask for a child that opens again what was released, once its time is over."""
-        if len(self._still_released()) < len(self._released) and not self._force:
-            self._force = True
-            self._retry_at = -math.inf
-
     async def _places(self) -> list[str]:
         """Return the PCI addresses to open one by one, nothing for all at once."""
-        released = self._still_released()
+        released = self._releases.still()
         if not released and not self._by_place:
             return []
         return self._gpus.places(released) or await asyncio.to_thread(
@@ -337,9 +297,9 @@ class DriverSource:
     # -- states --------------------------------------------------------------------------------
 
     def _own_finding(self) -> Finding:
-        if self._all_released():
-            left = max(self._released.values()) - _now()
-            return Finding(self.name, State.RELEASED, f"released for another {left:.0f} s")
+        if self._releases.all_of(len(self._gpus)):
+            left_s = self._releases.left_s()
+            return Finding(self.name, State.RELEASED, f"released for another {left_s:.0f} s")
         if self._child is None or (self._problem is not None and not self._gpus.healthy):
             waiting = Finding(self.name, State.STALE, "waiting for the driver")
             return self._problem or waiting

@@ -4,8 +4,9 @@ import importlib.util
 from pathlib import Path
 
 from wattkeeper.model.state import State
-from wattkeeper.sources.driver import DriverSource, Patience
+from wattkeeper.sources.driver import DriverSource
 from wattkeeper.sources.driver_gpus import Driver
+from wattkeeper.sources.driver_patience import Patience
 
 _LOST = "look for Xid 79 in the kernel log; reset the GPU (nvidia-smi --gpu-reset) or reboot"
 

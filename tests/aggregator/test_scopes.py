@@ -120,6 +120,9 @@ async def test_history_is_of_ones_own_jobs(centre: Centre) -> None:
         assert expected == {one["labels"][by] for one in answer["series"]}
         joules = sum(value or 0 for one in answer["series"] for value in one["values"])
         assert pytest.approx(2 * JOB_UJ / 1e6) == joules
+    heat = {"metric": "temperature", "by": "node", "since": "-2h"}
+    answer = await told(centre, "user", "/v1/telemetry", **heat)
+    assert {"node001", "node003"} >= {one["labels"]["node"] for one in answer["series"]}
     everyone = await told(centre, "operator", "/v1/telemetry", by="user", **series)
     assert {"alice", "bob", ""} == {one["labels"]["user"] for one in everyone["series"]}
 

@@ -21,6 +21,7 @@ from tests.aggregator.roles import guarded
 from tests.aggregator.test_unix_socket import ask_as, jobs_of_nobody, listed
 from tests.cli.conftest import Run
 from wattkeeper.cli.relaying import Relay, Way
+from wattkeeper.listening.peers import Account, Peer
 from wattkeeper.tls.client import ClientCertificates
 
 NOBODY = pwd.getpwnam("nobody").pw_uid
@@ -118,6 +119,26 @@ async def test_paths_that_would_lead_elsewhere(centre: Centre, tmp_path: Path) -
             assert b" 40" in head.partition(b"\r\n")[0], head
             writer.close()
             await writer.wait_closed()
+
+
+async def test_names_as_a_header_holds_them(
+    centre: Centre, command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that would become another in a header is nobody's; of groups as many as there is room."""
+    asked: list[Peer] = []
+
+    def look_up(peer: Peer) -> Account:
+        asked.append(peer)
+        name = " bob" if len(asked) == 1 else "bob"
+        return Account(name, frozenset({"a,b", *(f"group{number}" for number in range(5000))}))
+
+    monkeypatch.setattr("wattkeeper.listening.peers.look_up", look_up)
+    monkeypatch.setattr("wattkeeper.listening.peers._KEPT_S", 0.0)
+    async with relaying(tmp_path, centre.aggregator.url) as path:
+        done = await command("job", "8", "--url", f"unix:{path}")
+        assert (2, True) == (done.code, "does not know who" in done.err)
+        assert 0 == (await command("job", "8", "--url", f"unix:{path}")).code
+        assert 1 == (await command("job", "7", "--url", f"unix:{path}")).code
 
 
 async def test_an_answer_that_breaks_off(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +31,10 @@ _PATIENCE_S = 150.0
 """For an answer, all of it: more than the aggregator takes for the longest one."""
 _CONNECT_S = 10.0
 _PIECE = 1 << 16
+_MOST_OF_GROUPS = 4096
+"""Bytes of names of groups that are told."""
 _ASKED = ("Accept", "Accept-Encoding", "If-None-Match")
-_TOLD = (
+_ANSWERED = (
     "Cache-Control", "Content-Encoding", "Content-Type", "ETag", "Vary", "X-Content-Type-Options",
     "Content-Security-Policy",
 )  # fmt: skip
@@ -118,7 +120,9 @@ class Relay:
         except TimeoutError as error:
             detail = f"this machine does not tell who uid {peer.uid} is; try again"
             raise ProblemError(503, "accounts-unavailable", detail) from error
-        if not account.name:
+        name = account.name
+        # A header loses the spaces around it: it would be somebody else's name.
+        if not name.isprintable() or name != name.strip() or not name:
             detail = f"this machine does not know who uid {peer.uid} is"
             raise ProblemError(403, "forbidden", detail)
         return account
@@ -163,11 +167,10 @@ class Relay:
         passed = {name: given[name] for name in _ASKED if name in given}
         if own := given.get("Authorization"):
             return passed | {"Authorization": own}
-        groups = sorted(one for one in account.groups if "," not in one)
         return passed | {
             "Authorization": f"Bearer {read_token(self._way.token_file, 'token_file')}",
             self._way.user_header: account.name,
-            self._way.groups_header: ",".join(groups),
+            self._way.groups_header: _told(account.groups),
         }
 
     def _failed(self, why: str) -> ProblemError:
@@ -177,8 +180,20 @@ class Relay:
         return ProblemError(503, "aggregator-unavailable", detail)
 
 
+def _told(groups: Iterable[str]) -> str:
+    """Return groups for a header, as many as it holds: each can only add to what somebody may."""
+    kept: list[str] = []
+    left = _MOST_OF_GROUPS
+    for one in sorted(groups):
+        size = len(one.encode()) + 1
+        if size <= left and one.isprintable() and "," not in one:
+            kept.append(one)
+            left -= size
+    return ",".join(kept)
+
+
 async def _tell(request: web.Request, answer: aiohttp.ClientResponse) -> web.StreamResponse:
-    headers = {name: answer.headers[name] for name in _TOLD if name in answer.headers}
+    headers = {name: answer.headers[name] for name in _ANSWERED if name in answer.headers}
     told = web.StreamResponse(status=answer.status, headers=headers)
     await told.prepare(request)
     whole = False

@@ -51,14 +51,15 @@ ACCESS = {"managers": {"chemistry": ("ann",)}, "operators": ("root",)}
 async def guarded(
     folder: Path, more: dict[str, Any] | None = None, **access: Any
 ) -> AsyncIterator[Centre]:
-    """Run an aggregator with these tokens; `more`: settings beside `access`."""
+    """Run an aggregator with these tokens, without a history; `more`: settings beside `access`."""
     tokens = folder / "tokens.toml"
 
     def prepare() -> Any:
         tokens.write_text("\n".join(map(entry, TOKENS)))
         tokens.chmod(0o644)
         given = {"tokens_file": tokens, **ACCESS, **access}
-        return settings(folder / "data", token=SecretStr(SHARED), access=given, **(more or {}))
+        others = {"telemetry": {"url": "none"}, **(more or {})}
+        return settings(folder / "data", token=SecretStr(SHARED), access=given, **others)
 
     clock = [START_MS]
     aggregator = Aggregator(await asyncio.to_thread(prepare), now_ms=lambda: clock[0])

@@ -28,7 +28,9 @@ RACKS = {"rack": {"r12": ("node[001-018]",)}}
 @pytest.fixture
 async def centre(tmp_path: Path) -> AsyncIterator[Centre]:
     """Run an aggregator with jobs of two people, that knows somebody of each role."""
-    async with guarded(tmp_path, more={"budgets": BUDGETS, "groups": RACKS}) as running:
+    async with guarded(
+        tmp_path, more={"budgets": BUDGETS, "groups": RACKS, "telemetry": {}}
+    ) as running:
         await two_peoples_jobs(running)
         assert await running.aggregator.budgeting.assess()
         yield running

@@ -15,7 +15,7 @@ import pytest
 from tests.aggregator.conftest import Centre
 from tests.aggregator.feeding import Feeder
 from tests.aggregator.roles import guarded
-from wattkeeper.listening.peers import Account, Peer, look_up
+from wattkeeper.listening.peers import Account, look_up
 from wattkeeper.listening.unix_door import SocketError, open_socket
 
 _ASK = """
@@ -83,10 +83,10 @@ async def test_who_connects_is_known(tmp_path: Path) -> None:
 
 def test_an_account_of_this_machine() -> None:
     """Name and groups are the directory's; one that it does not know has neither."""
-    root = look_up(Peer(0, 0))
+    root = look_up(0)
     assert "root" == root.name
     assert "root" in root.groups
-    assert Account() == look_up(Peer(2_000_000_123, 0))
+    assert Account() == look_up(2_000_000_123)
 
 
 def test_a_socket_that_is_left_is_replaced(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from tests.aggregator.roles import guarded
 from tests.aggregator.test_unix_socket import ask_as, jobs_of_nobody, listed
 from tests.cli.conftest import Run
 from wattkeeper.cli.relaying import Relay, Way
-from wattkeeper.listening.peers import Account, Peer
+from wattkeeper.listening.peers import Account
 from wattkeeper.tls.client import ClientCertificates
 
 NOBODY = pwd.getpwnam("nobody").pw_uid
@@ -125,10 +125,10 @@ async def test_names_as_a_header_holds_them(
     centre: Centre, command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that would become another in a header is nobody's; of groups as many as there is room."""
-    asked: list[Peer] = []
+    asked: list[int] = []
 
-    def look_up(peer: Peer) -> Account:
-        asked.append(peer)
+    def look_up(uid: int) -> Account:
+        asked.append(uid)
         name = " bob" if len(asked) == 1 else "bob"
         return Account(name, frozenset({"a,b", *(f"group{number}" for number in range(5000))}))
 

@@ -19,7 +19,7 @@ from wattkeeper.flags import ConfigError
 from wattkeeper.listening import door
 from wattkeeper.listening.connection import Limits
 from wattkeeper.listening.keeper import Keeper
-from wattkeeper.listening.peers import Account, Accounts, Peer, peer_of
+from wattkeeper.listening.peers import Account, Accounts, uid_of
 from wattkeeper.listening.unix_door import UnixDoor
 from wattkeeper.tls.client import ClientCertificates
 from wattkeeper.tls.token import read_token
@@ -89,41 +89,41 @@ class Relay:
             self._accounts.close()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        peer = peer_of(request.transport)
-        assert peer is not None
+        uid = uid_of(request.transport)
+        assert uid is not None
         try:
             if request.method not in _METHODS:
                 raise ProblemError(405, "method-not-allowed", "this relay asks, and never writes")
-            async with asyncio.timeout(_PATIENCE_S), self._turn(peer):
-                return await self._pass_on(request, await self._account(peer))
+            async with asyncio.timeout(_PATIENCE_S), self._turn(uid):
+                return await self._pass_on(request, await self._account(uid))
         except ProblemError as problem:
             return respond(problem)
         except TimeoutError:
             return respond(ProblemError(503, "too-slow", "the aggregator does not answer in time"))
 
     @asynccontextmanager
-    async def _turn(self, peer: Peer) -> AsyncIterator[None]:
+    async def _turn(self, uid: int) -> AsyncIterator[None]:
         """Let each user have so many questions at a time: nobody keeps others out."""
-        turns = self._turns.setdefault(peer.uid, asyncio.Semaphore(_AT_ONCE))
-        self._waiting[peer.uid] += 1
+        turns = self._turns.setdefault(uid, asyncio.Semaphore(_AT_ONCE))
+        self._waiting[uid] += 1
         try:
             async with turns:
                 yield
         finally:
-            self._waiting[peer.uid] -= 1
-            if not self._waiting[peer.uid]:
-                del self._waiting[peer.uid], self._turns[peer.uid]
+            self._waiting[uid] -= 1
+            if not self._waiting[uid]:
+                del self._waiting[uid], self._turns[uid]
 
-    async def _account(self, peer: Peer) -> Account:
+    async def _account(self, uid: int) -> Account:
         try:
-            account = await self._accounts.of(peer)
+            account = await self._accounts.of(uid)
         except TimeoutError as error:
-            detail = f"this machine does not tell who uid {peer.uid} is; try again"
+            detail = f"this machine does not tell who uid {uid} is; try again"
             raise ProblemError(503, "accounts-unavailable", detail) from error
         name = account.name
         # A header loses the spaces around it: it would be somebody else's name.
         if not name.isprintable() or name != name.strip() or not name:
-            detail = f"this machine does not know who uid {peer.uid} is"
+            detail = f"this machine does not know who uid {uid} is"
             raise ProblemError(403, "forbidden", detail)
         return account
 

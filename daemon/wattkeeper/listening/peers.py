@@ -10,20 +10,12 @@ import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
 
-_CREDENTIALS = struct.Struct("3i")
+_CREDENTIALS = struct.Struct("iII")
 _KEPT_S = 60.0
 _MOST_KEPT = 4096
 _PATIENCE_S = 10.0
 _THREADS = 2
-
-
-class Peer(NamedTuple):
-    """A process at the other end: its effective user and group when it connected."""
-
-    uid: int
-    gid: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +26,19 @@ class Account:
     groups: frozenset[str] = frozenset()
 
 
-def peer_of(transport: asyncio.BaseTransport | None) -> Peer | None:
+def uid_of(transport: asyncio.BaseTransport | None) -> int | None:
     """Return who is at the other end, None if it is no unix socket."""
     end = None if transport is None else transport.get_extra_info("socket")
     if end is None or end.family != socket.AF_UNIX:
         return None
-    return credentials(end)
+    return peer_uid(end)
 
 
-def credentials(end: socket.socket | asyncio.trsock.TransportSocket) -> Peer:
-    """Return who is at the other end of a unix socket."""
+def peer_uid(end: socket.socket | asyncio.trsock.TransportSocket) -> int:
+    """Return the effective user of who is at the other end of a unix socket, when it connected."""
     told = end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, gid = _CREDENTIALS.unpack(told)
-    return Peer(uid, gid)
+    uid: int = _CREDENTIALS.unpack(told)[1]
+    return uid
 
 
 class Accounts:
@@ -56,20 +48,20 @@ class Accounts:
         self._pool = ThreadPoolExecutor(_THREADS, "accounts")
         self._kept: dict[int, tuple[float, asyncio.Future[Account]]] = {}
 
-    async def of(self, peer: Peer) -> Account:
-        """Return the account of a peer; it may be a minute old.
+    async def of(self, uid: int) -> Account:
+        """Return a user's account; it may be a minute old.
 
         Raises:
             TimeoutError: the directory service does not answer.
 
         """
         loop = asyncio.get_running_loop()
-        until_s, found = self._kept.get(peer.uid, (0.0, None))
+        until_s, found = self._kept.get(uid, (0.0, None))
         if found is None or time.monotonic() >= until_s:
-            found = loop.run_in_executor(self._pool, look_up, peer)
+            found = loop.run_in_executor(self._pool, look_up, uid)
             if len(self._kept) >= _MOST_KEPT:
                 self._kept.clear()
-            self._kept[peer.uid] = (time.monotonic() + _KEPT_S, found)
+            self._kept[uid] = (time.monotonic() + _KEPT_S, found)
         async with asyncio.timeout(_PATIENCE_S):
             return await asyncio.shield(found)
 
@@ -78,16 +70,19 @@ class Accounts:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def look_up(peer: Peer) -> Account:
-    """Return the account of a peer. Blocks."""
+def look_up(uid: int) -> Account:
+    """Return a user's account. Blocks.
+
+    Groups are those of the directory, not of the process: it may be one that changes its group.
+    """
     try:
-        name = pwd.getpwuid(peer.uid).pw_name
+        found = pwd.getpwuid(uid)
     except KeyError:
         return Account()
     groups = set()
-    for gid in os.getgrouplist(name, peer.gid):
+    for gid in os.getgrouplist(found.pw_name, found.pw_gid):
         try:
             groups.add(grp.getgrgid(gid).gr_name)
         except KeyError:
             continue
-    return Account(name, frozenset(groups))
+    return Account(found.pw_name, frozenset(groups))

@@ -14,7 +14,7 @@ from wattkeeper.aggregator.access.known_tokens import KnownTokens
 from wattkeeper.aggregator.access.roles import Role
 from wattkeeper.aggregator.access.tokens import AgentToken, ProxyToken, Token
 from wattkeeper.aggregator.problem import ProblemError
-from wattkeeper.listening.peers import Accounts, peer_of
+from wattkeeper.listening.peers import Accounts, uid_of
 
 _ANONYMOUS = {
     "operator": Caller(Role.OPERATOR),
@@ -80,15 +80,15 @@ class Callers:
         shown = _token(request)
         if shown:
             return self._shows(shown, request)
-        peer = peer_of(request.transport)
-        if peer is None:
+        uid = uid_of(request.transport)
+        if uid is None:
             return self._nobody(request)
-        if peer.uid in self._own_uids:
-            return Caller(Role.OPERATOR, f"uid {peer.uid}", proven=True)
+        if uid in self._own_uids:
+            return Caller(Role.OPERATOR, f"uid {uid}", proven=True)
         try:
-            account = await self._accounts.of(peer)
+            account = await self._accounts.of(uid)
         except TimeoutError as error:
-            detail = f"this machine does not tell who uid {peer.uid} is; try again"
+            detail = f"this machine does not tell who uid {uid} is; try again"
             raise ProblemError(503, "accounts-unavailable", detail) from error
         return self._named(account.name, account.groups)
 

@@ -20,6 +20,7 @@ from tests.aggregator.conftest import Centre
 from tests.aggregator.roles import guarded
 from tests.aggregator.test_unix_socket import ask_as, jobs_of_nobody, listed
 from tests.cli.conftest import Run
+from tests.e2e.programs import until
 from wattkeeper.cli.relaying import Relay, Way
 from wattkeeper.listening.peers import Account
 from wattkeeper.tls.client import ClientCertificates
@@ -173,12 +174,13 @@ def test_it_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     ]  # fmt: skip
     environ = {**os.environ, "PYTHONPATH": str(ROOT / "daemon")}
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as program:
-        assert program.stderr is not None
-        while not path.is_socket():
-            assert program.poll() is None, program.stderr.read()
-        status, body = ask_as(path, os.geteuid(), "/v1/jobs")
-        assert 503 == status
-        assert "aggregator-unavailable" in json.loads(body)["type"]
-        program.send_signal(signal.SIGTERM)
-        assert 0 == program.wait(20), program.stderr.read()
+        try:
+            until("its socket is there", path.is_socket)
+            status, body = ask_as(path, os.geteuid(), "/v1/jobs")
+            assert 503 == status
+            assert "aggregator-unavailable" in json.loads(body)["type"]
+            program.send_signal(signal.SIGTERM)
+            assert 0 == program.wait(20)
+        finally:
+            program.kill()
     assert not path.exists()

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.ledger.books import SLOT, T0, Journal, Meter, holder
@@ -50,7 +51,24 @@ def test_what_is_seen_is_exactly_ones_own(
     all_ran: list[Ran], scope: Scope, by: str, most: int
 ) -> None:
     """In lists, by ids, in reports and their rests, and in what history is asked for."""
-    ledger = empty(LEDGER)
+    _check(empty(LEDGER), all_ran, scope, by, most)
+
+
+@pytest.mark.parametrize("by", DIMENSIONS)
+def test_by_every_dimension(ledger: Ledger, by: str) -> None:
+    """A user who manages an account, on every database."""
+    all_ran = [
+        Ran("7", "alice", "physics", 1),
+        Ran("7", "bob", "chemistry", 2),
+        Ran("7", "bob", "physics", 1),
+        Ran("8", "", "", 1),
+        Ran("9_1", "alice", "chemistry", 3),
+        Ran("9_2", "bob", "physics", 2),
+    ]
+    _check(ledger, all_ran, Scope("alice", frozenset({"chemistry"})), by, 1)
+
+
+def _check(ledger: Ledger, all_ran: list[Ran], scope: Scope, by: str, most: int) -> None:
     _book(ledger, all_ran)
     own = [
         one

@@ -12,6 +12,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.aggregator.conftest import Centre, settings
 from tests.aggregator.feeding import START_MS, Feeder
@@ -332,7 +334,23 @@ def test_a_tokens_file_that_others_may_write(tmp_path: Path) -> None:
     assert "chmod go-w" in known.findings()[0].detail
 
 
-def test_what_is_written_is_read() -> None:
-    """Every kind of token."""
-    assert list(TOKENS) == parse("\n".join(map(entry, TOKENS)))
-    assert [] == parse("")
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+
+
+@given(
+    words,
+    words,
+    st.lists(words, min_size=1, max_size=3),
+    st.none() | st.integers(0, 1 << 33),
+)
+def test_what_is_written_is_read(
+    name: str, user: str, accounts: list[str], expires: int | None
+) -> None:
+    """Every kind of token, whatever people and accounts are called."""
+    ends = None if expires is None else datetime.fromtimestamp(expires, UTC)
+    odd = ReaderToken(
+        name=f"{name} (odd)", sha256="0" * 64, expires=ends, role="manager", user=user,
+        accounts=tuple(accounts),
+    )  # fmt: skip
+    made = [*TOKENS, odd]
+    assert made == parse("\n".join(map(entry, made)))

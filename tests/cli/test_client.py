@@ -36,6 +36,7 @@ async def test_a_token_is_shown(
     missing = await command("job", "124")
     assert (1, "") == (missing.code, missing.out)
     assert missing.err == (await command("job", "999")).err.replace("999", "124")
+    assert ", of jobs of alice\n" in (await command("report", "--since", "-2h")).out
     monkeypatch.delenv("WATTKEEPER_TOKEN")
     text = f'token_file = "{tmp_path}/token"\n'
     await asyncio.to_thread((tmp_path / "client.toml").write_text, text)

@@ -204,15 +204,21 @@ def _name(row: Mapping[str, Any]) -> str:
     return str(row["key"] or "(none)")
 
 
+def _whose(answer: Mapping[str, Any]) -> str:
+    """Return whose jobs it is about, where that is not everybody's."""
+    if (whose := answer.get("whose")) is None:
+        return ""
+    return ", of jobs of " + ", ".join([whose["user"], *whose["accounts"]])
+
+
 def _print(answer: Mapping[str, Any]) -> None:
     out = console()
     columns = [one for one in _columns(answer) if one.narrow or out.width >= _WIDE]
     rows = [[one.cell(row) for one in columns] for row in answer["rows"]]
     rows.append([one.cell(answer) if one.total else "" for one in columns])
     only = "".join(f", {name} {value}" for name, value in answer["only"].items())
-    out.print(
-        clean(f"{instant(answer['since'])} to {instant(answer['until'])}{only}"), markup=False
-    )
+    span = f"{instant(answer['since'])} to {instant(answer['until'])}"
+    out.print(clean(f"{span}{only}{_whose(answer)}"), markup=False)
     out.print(table([one.header for one in columns], rows))
     out.print(f"{percent(answer['coverage'])} of the time that should have been was metered.")
     for factor in answer["factors"]:

@@ -13,8 +13,8 @@ from aiohttp import web
 
 from tests.certificates import Authority, Pair, shown, site
 from wattkeeper.listening import door
-from wattkeeper.listening.connection import Limits
-from wattkeeper.listening.keeper import Keeper, SlowBodyError, address_of
+from wattkeeper.listening.connection import Limits, SlowBodyError
+from wattkeeper.listening.keeper import Keeper, address_of
 from wattkeeper.tls.config import TlsServerSection
 from wattkeeper.tls.server import ServerCertificates
 

@@ -19,7 +19,8 @@ from wattkeeper.aggregator.page.routes import Pages
 from wattkeeper.aggregator.problem import ProblemError, ledger_unavailable, respond
 from wattkeeper.delivery.wire import MAX_BODY
 from wattkeeper.ledger.store import LedgerError
-from wattkeeper.listening.keeper import Keeper, SlowBodyError
+from wattkeeper.listening.connection import SlowBodyError
+from wattkeeper.listening.keeper import Keeper
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

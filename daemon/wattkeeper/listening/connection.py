@@ -12,6 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
+from wattkeeper.listening.deadlines import Deadlines
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -30,8 +32,12 @@ class Limits:
     idle_s: float = 400.0
 
 
+class SlowBodyError(TimeoutError):
+    """A body that did not arrive in time."""
+
+
 class Connection(asyncio.Protocol):
-    """Passes everything on to `inner`, and ends the connection when a time is up.
+    """Passes everything on to `inner`, and ends the connection when one of its `times` is up.
 
     `refused` is told why it ended it, `closed` that it is gone, `admits` what the transport says of
     a client's certificate.
@@ -42,7 +48,7 @@ class Connection(asyncio.Protocol):
         inner: web.RequestHandler,
         sock: socket.socket,
         address: str,
-        limits: Limits,
+        times: "Times",
         *,
         admits: Callable[[Any], bool],
         refused: Callable[[str], None],
@@ -52,15 +58,13 @@ class Connection(asyncio.Protocol):
         self.address = address
         self._sock = sock
         self.cut_short = False
-        self._limits = limits
+        self._times = times
         self._admits = admits
         self._refused = refused
         self._closed = closed
-        self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._answering = False
-        self._header: asyncio.TimerHandle | None = None
-        self._answer: asyncio.TimerHandle | None = None
+        self._request: web.Request | None = None
 
     def cut(self, why: str) -> None:
         """End it now, for a reason that is counted."""
@@ -77,15 +81,29 @@ class Connection(asyncio.Protocol):
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
-    def header_came(self) -> None:
+    def header_came(self, request: web.Request) -> None:
         """Note that a request's header is complete."""
         self._answering = True
-        _stop(self._header)
-        self._header = None
+        self._times.header.end(self)
+        if request.body_exists:
+            self._request = request
+            self._times.body.begin(self)
+            request.content.on_eof(self._body_came)
 
     def answered(self) -> None:
         """Note that a request has its answer: from the next byte on another one begins."""
         self._answering = False
+        self._body_came()
+
+    def body_is_late(self) -> None:
+        """Let whoever reads the body see that it did not come in time."""
+        if self._request is not None:
+            self._refused("body")
+            self._request.content.set_exception(SlowBodyError("the body did not come in time"))
+
+    def _body_came(self) -> None:
+        self._request = None
+        self._times.body.end(self)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to wait for a request."""
@@ -95,19 +113,19 @@ class Connection(asyncio.Protocol):
         if not self._admits(transport.get_extra_info("peercert")):
             self.cut("certificate")
             return
-        self._await_header()
+        self._times.header.begin(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
-        _stop(self._header)
-        _stop(self._answer)
+        for deadlines in (self._times.header, self._times.body, self._times.answer):
+            deadlines.end(self)
         self._closed(self)
         self.inner.connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of a request."""
-        if not self._answering and self._header is None:
-            self._await_header()
+        if not self._answering and self not in self._times.header:
+            self._times.header.begin(self)
         self.inner.data_received(data)
 
     def eof_received(self) -> bool | None:
@@ -117,18 +135,19 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Begin to wait until the client takes some of its answer."""
-        self._answer = self._loop.call_later(self._limits.answer_s, self.cut, "answer")
+        self._times.answer.begin(self)
         self.inner.pause_writing()
 
     def resume_writing(self) -> None:
         """Note that it did."""
-        _stop(self._answer)
+        self._times.answer.end(self)
         self.inner.resume_writing()
 
-    def _await_header(self) -> None:
-        self._header = self._loop.call_later(self._limits.header_s, self.cut, "header")
 
+class Times:
+    """What runs out for a listener's connections."""
 
-def _stop(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
+    def __init__(self, limits: Limits) -> None:
+        self.header = Deadlines[Connection](limits.header_s, lambda one: one.cut("header"))
+        self.body = Deadlines[Connection](limits.body_s, Connection.body_is_late)
+        self.answer = Deadlines[Connection](limits.answer_s, lambda one: one.cut("answer"))

@@ -1,6 +1,5 @@
 """Keeps the book of a listener's connections: how many, whose, and which have asked nothing yet."""
 
-import asyncio
 import ipaddress
 import socket
 from collections import Counter
@@ -9,13 +8,9 @@ from typing import Any
 
 from aiohttp import web
 
-from wattkeeper.listening.connection import Connection, Limits
+from wattkeeper.listening.connection import Connection, Limits, Times
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class SlowBodyError(TimeoutError):
-    """A body that did not arrive in time."""
 
 
 class Keeper:
@@ -28,6 +23,7 @@ class Keeper:
     def __init__(self, limits: Limits, refused: Counter[str]) -> None:
         self.limits = limits
         self.refused = refused
+        self._times = Times(limits)
         self._by_address: Counter[str] = Counter()
         self._all: dict[Connection, None] = {}
         self._silent: dict[Connection, None] = {}
@@ -60,7 +56,7 @@ class Keeper:
             inner,
             sock,
             address,
-            self.limits,
+            self._times,
             admits=admits,
             refused=self._refuse,
             closed=self.leave,
@@ -87,17 +83,10 @@ class Keeper:
         connection = self._by_handler.get(request.protocol)
         if connection is not None:
             self._silent.pop(connection, None)
-            connection.header_came()
-        timer: asyncio.TimerHandle | None = None
-        if request.body_exists:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(self.limits.body_s, self._too_slow, request)
-            request.content.on_eof(timer.cancel)
+            connection.header_came(request)
         try:
             return await handler(request)
         finally:
-            if timer is not None:
-                timer.cancel()
             if connection is not None:
                 connection.answered()
 
@@ -110,11 +99,6 @@ class Keeper:
         self.leave(found)
         found.cut("full" if address is None else "address")
         return True
-
-    def _too_slow(self, request: web.Request) -> None:
-        self._refuse("body")
-        error = SlowBodyError(f"the body was not complete within {self.limits.body_s:.0f} s")
-        request.content.set_exception(error)
 
     def _refuse(self, why: str) -> None:
         self.refused[why] += 1

@@ -16,7 +16,9 @@ from tests.agent.fakes import Bench
 from tests.agent.test_service import Running, until
 from tests.certificates import Authority, Pair, shown, site
 from wattkeeper.agent.config import AgentSettings
+from wattkeeper.agent.diagnosis import _certificates, _delivery
 from wattkeeper.agent.service import listening
+from wattkeeper.model.state import State
 
 __all__ = ["shown", "site"]
 _PROMETHEUS = """\
@@ -122,6 +124,32 @@ async def test_whoever_is_not_allowed_is_turned_away(
     assert 'refused_connections_total{node="n1",reason="handshake"}' in text
     assert 'source_state{node="n1",source="tls",state="stale"} 1' in text
     await asyncio.to_thread(agent.journal.close)
+
+
+async def test_doctor_tells_what_is_wrong_and_what_to_do(
+    site: Authority, shown: Pair, tmp_path: Path
+) -> None:
+    """Of the agent's own certificate, and of the aggregator's."""
+    agent = Bench(
+        tmp_path, settings={"listen": "127.0.0.1:0", "tls_server_config": tls(site, shown)}
+    )
+    async with listening(agent.agent) as url:
+        far = {"url": url, "timeout": "5s"}
+        for aggregator, state, fix in (
+            (far, State.FAILING, "set aggregator.ca to the certificate"),
+            ({**far, "ca": site.certificate}, State.FAILING, "set aggregator.certificate and"),
+            ({**far, "token_file": tmp_path / "no"}, State.FAILING, "correct aggregator.url"),
+        ):
+            settings = AgentSettings(data_dir=tmp_path, aggregator=aggregator)
+            finding = await _delivery(settings)
+            assert (finding.state, fix in finding.fix) == (state, True), finding
+    await asyncio.to_thread(agent.journal.close)
+    wrong = AgentSettings(
+        data_dir=tmp_path,
+        tls_server_config={"cert_file": shown.certificate, "key_file": site.certificate},
+    )
+    (finding,) = await asyncio.to_thread(_certificates, wrong)
+    assert (finding.state, "holds no key" in finding.detail) == (State.FAILING, True)
 
 
 def test_the_advertised_address_tells_of_tls() -> None:

@@ -117,7 +117,9 @@ def test(pytest_args: Sequence[str]) -> int:
         print("→", *check, flush=True)
         if run(str(BIN / check[0]), *check[1:]):
             return 1
-    return run(str(BIN / "pytest"), *(pytest_args or ("-n", "auto")))
+    # Tests wait for servers: one more of them than there are cores keeps the cores busy.
+    workers = str((os.cpu_count() or 1) + 1)
+    return run(str(BIN / "pytest"), *(pytest_args or ("-n", workers)))
 
 
 def run(*command: str) -> int:

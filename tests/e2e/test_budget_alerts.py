@@ -16,7 +16,7 @@ import pytest
 from tests.e2e.programs import Program, Site, fetch, free_port, until
 from tests.fake_nvml.library import FakeNvml
 
-pytestmark = [pytest.mark.compiler, pytest.mark.engines]
+pytestmark = [pytest.mark.compiler, pytest.mark.engines, pytest.mark.long]
 
 _CONFIG = """
 global: {{resolve_timeout: 1m}}

@@ -10,7 +10,7 @@ from tests.e2e.hardware import Crank
 from tests.e2e.programs import Program, Site, history, until
 from tests.fake_nvml.library import FakeNvml
 
-pytestmark = pytest.mark.compiler
+pytestmark = [pytest.mark.compiler, pytest.mark.long]
 
 KILLS = 4
 

@@ -19,7 +19,7 @@ from tests.postgresql.server import Server, program
 from wattkeeper.delivery.wire import decode_record
 from wattkeeper.model.window import Window
 
-pytestmark = pytest.mark.compiler
+pytestmark = [pytest.mark.compiler, pytest.mark.long]
 
 
 class SqliteBooks:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -202,6 +203,7 @@ class World:
         return found
 
 
+@pytest.mark.long
 @MANY
 @given(jobs(), STEPS)
 def test_the_same_books_whatever_the_order(jobs: list[Job], steps: list[str]) -> None:

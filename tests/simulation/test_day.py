@@ -56,6 +56,7 @@ def beyond(figures: Iterable[JobFigure]) -> list[JobFigure]:
     return [f for f in figures if f.kind in kinds and abs(f.booked_uj - f.true_uj) > f.within_uj]
 
 
+@pytest.mark.long
 async def test_a_day_with_every_fault(tmp_path: Path) -> None:
     """Residual 0 on every meter, coverage as it truly was, no joule lost or booked twice."""
     verdict = await run(tmp_path, Shape(NODES, GPUS, START), SECONDS, with_faults=True)
@@ -73,6 +74,7 @@ async def test_a_day_with_every_fault(tmp_path: Path) -> None:
     assert requeued > 10
 
 
+@pytest.mark.long
 async def test_without_faults_everything_is_covered(tmp_path: Path) -> None:
     """Nothing is unmeasured, nothing is a gap, and no job is off by a sampling period."""
     verdict = await run(tmp_path, Shape(16, GPUS, START, seed=3), 600, with_faults=False)
@@ -94,6 +96,7 @@ async def test_without_faults_everything_is_covered(tmp_path: Path) -> None:
     assert sum(figure.booked_idle_uj for figure in unmarked) == pytest.approx(true_uj, rel=0.15)
 
 
+@pytest.mark.long
 async def test_the_same_seed_gives_the_same_books(tmp_path: Path) -> None:
     """Everything that happens, faults included, follows from the seed."""
     shape = Shape(8, 2, START, seed=7)

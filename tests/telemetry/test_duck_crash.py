@@ -5,6 +5,7 @@ import random
 import signal
 from pathlib import Path
 
+import pytest
 from tests.telemetry.duck_fleet import held
 from tests.telemetry.duck_life import BATCH, OPTIONS, live, now_ms, told
 
@@ -58,6 +59,7 @@ def check(folder: Path, *, settled: bool) -> int:
     return taken
 
 
+@pytest.mark.long
 def test_killed_at_each_step(tmp_path: Path) -> None:
     """Before and after each commit, each new name and each removal, one after the other."""
     taken, killed = 0, 0

@@ -190,6 +190,7 @@ async def test_no_task_ends_by_itself(tmp_path: Path, monkeypatch: pytest.Monkey
 def start(folder: Path, port: int) -> "subprocess.Popen[str]":
     """Start `wattkeeper aggregator` as a program."""
     args = ["--data-dir", str(folder), "--listen", f"127.0.0.1:{port}", "--commit-interval", "1h"]
+    args += ["--limits.connections", "100"]  # so that no limit of this machine is complained of
     return subprocess.Popen(
         [sys.executable, "-m", "wattkeeper", "aggregator", *args],
         stderr=subprocess.PIPE,

@@ -259,7 +259,8 @@ async def test_no_names(amd_bench: AmdBench) -> None:
 async def test_release_of_one_is_of_all(amd_bench: AmdBench) -> None:
     """The library opens every GPU: none is left open while one is released."""
     await amd_bench.source.start()
-    await amd_bench.source.release(amd_bench.fake.meter(1), 0.3)
+    released = await amd_bench.source.release(amd_bench.fake.meter(1), 1)
+    assert released == [amd_bench.fake.meter(i) for i in range(4)]
     assert child_pids() == []
     assert [amd_bench.finding().state, *amd_bench.states()] == [State.RELEASED] * 5
     await amd_bench.read_until(lambda found: len(found) == 4)

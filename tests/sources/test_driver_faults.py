@@ -14,7 +14,7 @@ import pytest
 from tests.fake_nvml.library import ENERGY
 from tests.sources.bench import DEADLINE_S, QUICK, AnyBench, child_pids
 from wattkeeper.model.state import State
-from wattkeeper.sources.driver import MAX_ABANDONED
+from wattkeeper.sources.driver_process import MAX_ABANDONED
 
 pytestmark = pytest.mark.compiler
 

@@ -16,7 +16,7 @@ async def test_release_all(bench: Bench) -> None:
     await bench.source.start()
     loads = {spec.info.name: spec.load for spec in bench.source.meters()}
     assert bench.fake.holders(0) == child_pids()
-    await bench.source.release(None, 0.3)
+    await bench.source.release(None, 1)
     assert [bench.fake.holders(i) for i in range(4)] == [[], [], [], []]
     assert child_pids() == []
     assert await bench.read() == {}
@@ -29,7 +29,7 @@ async def test_release_all(bench: Bench) -> None:
 async def test_release_one(bench: Bench) -> None:
     """The others go on without a missed tick while one GPU is open nowhere."""
     await bench.source.start()
-    await bench.source.release(bench.fake.meter(1), 0.4)
+    await bench.source.release(bench.fake.meter(1), 1)
     assert bench.fake.holders(1) == []
     assert len(bench.fake.holders(0)) == 1
     assert set(await bench.read()) == {0, 2, 3}

@@ -139,12 +139,11 @@ class Service:
             gpu = order.meter.removeprefix("gpu/")
             return {"ok": False, "error": f"--gpu: {gpu} is not metered here; ask `doctor`"}
         await self.sample(checkpoint=True)
-        released = []
+        released: list[str] = []
         for source in self._agent.sources:
             own = {spec.info.name for spec in source.meters()}
             if isinstance(source, Releasable) and (order.meter is None or order.meter in own):
-                await source.release(order.meter, order.for_s)
-                released += [order.meter] if order.meter else sorted(own)
+                released += await source.release(order.meter, order.for_s)
         return {"ok": True, "released": released}
 
 

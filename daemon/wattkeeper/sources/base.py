@@ -71,6 +71,9 @@ class ProcessLister(Protocol):
 class Releasable(Protocol):
     """A source that can let go of its driver for upgrades, resets and MIG changes."""
 
-    async def release(self, meter: str | None, for_s: float) -> None:
-        """Close the driver (for one meter, or all) and come back by UUID after `for_s` seconds."""
+    async def release(self, meter: str | None, for_s: float) -> Sequence[str]:
+        """Close the driver for one meter, or all, and come back by UUID after `for_s` seconds.
+
+        Returns the meters that were let go: all, where one alone cannot be.
+        """
         ...

@@ -10,17 +10,12 @@ from wattkeeper.model.meter import MeterSpec, Partition
 from wattkeeper.model.reading import Gauge, Reading
 from wattkeeper.model.state import Finding, State
 from wattkeeper.sources.base import DeviceProcess
-from wattkeeper.sources.driver_gpus import Driver, Gpus
+from wattkeeper.sources.driver_gpus import Driver, Gpus, healthy
 from wattkeeper.sources.driver_load import driver_load, pci_addresses
 from wattkeeper.sources.driver_patience import Patience, Releases, Retries
-from wattkeeper.sources.driver_process import Child
+from wattkeeper.sources.driver_process import MAX_ABANDONED, Child, Leaving
+from wattkeeper.sources.driver_readings import meter_name
 from wattkeeper.sources.driver_wire import Failed, GpuAnswer, Hello
-
-MAX_ABANDONED = 3
-"""Children that may hang in the driver at a time; then no new one is started."""
-
-_LEFT_BEHIND: list[Child] = []
-"""Hung children of closed sources: kept, for a process object may not be dropped unreaped."""
 
 
 class DriverSource:
@@ -49,7 +44,7 @@ class DriverSource:
         self._patience = patience or Patience()
         self._gpus = Gpus(driver)
         self._child: Child | None = None
-        self._leaving: list[Child] = []
+        self._leaving = Leaving()
         self._replacing: asyncio.Task[None] | None = None
         self._problem: Finding | None = None
         self._releases = Releases()
@@ -119,13 +114,13 @@ class DriverSource:
             return []
         readings = self._gpus.learn(answers, self._releases.asked_for())
         if self._gpus.answering:
-            self._last_word = _now()
+            self._last_word = time.monotonic()
         return readings
 
-    async def release(self, meter: str | None, for_s: float) -> None:
+    async def release(self, meter: str | None, for_s: float) -> Sequence[str]:
         """Close the driver for one GPU or all; readings come back by UUID after `for_s` seconds.
 
-        Returns once no process of ours has the device open.
+        Returns the meters that were let go, once no process of ours has the device open.
 
         Raises:
             ValueError: an unknown meter, or a time that is not positive.
@@ -149,18 +144,14 @@ class DriverSource:
             self._gpus.all_are(State.RELEASED, f"released for {for_s:g} s")
         else:
             self._gpus.one_is(uuid, State.RELEASED, f"released for {for_s:g} s")
-        for child in [child for child in self._leaving if not child.alive]:
-            if not await child.ended(self._patience.end_s):
-                raise TimeoutError(f"process {child.pid} hangs in the driver and keeps it open")
+        await self._leaving.ended(self._patience.end_s)
+        return [meter_name(uuid)] if uuid else [spec.info.name for spec in self._gpus.specs()]
 
     async def close(self) -> None:
         """Let the child go; one that hangs in the driver is left behind."""
         await self._stop_replacing()
         self._retire()
-        within_s = min(1.0, self._patience.end_s)
-        await asyncio.gather(*(child.ended(within_s) for child in self._leaving))
-        _LEFT_BEHIND[:] = [child for child in (*_LEFT_BEHIND, *self._leaving) if not child.gone]
-        self._leaving.clear()
+        await self._leaving.abandon(min(1.0, self._patience.end_s))
 
     # -- the life of children ----------------------------------------------------------------
 
@@ -170,20 +161,16 @@ class DriverSource:
             self._replacing and not self._replacing.done()
         ):
             return
-        now = _now()
+        now = time.monotonic()
         if self._child is not None and not self._child.alive:
             self._drop("the process that read it has ended")
         silent = now - self._last_word > self._patience.silent_s
-        if self._child is not None and not (self._ailing() or silent or self._force):
+        if self._child is not None and not (self._gpus.ailing or silent or self._force):
             if now - self._adopted_at > self._patience.steady_s:
                 self._retries.begin_anew()
             return
         if self._retries.due():
             self._replacing = asyncio.create_task(self._replace(force=self._force))
-
-    def _ailing(self) -> bool:
-        failing = (State.FAILING, State.DENIED, State.ABSENT)
-        return self._gpus.missing or any(f.state in failing for f in self._gpus.findings())
 
     async def _replace(self, *, force: bool) -> None:
         """Start a child and adopt it if it sees more GPUs than the present one, or by `force`."""
@@ -191,16 +178,16 @@ class DriverSource:
         if unready is not None:
             self._fail(unready)
             return
-        self._leaving = [child for child in self._leaving if not child.gone]
-        if len(self._leaving) >= MAX_ABANDONED:
-            pids = ", ".join(str(child.pid) for child in self._leaving)
-            detail = f"{len(self._leaving)} processes hang in the driver (pid {pids})"
+        hanging = self._leaving.pids()
+        if len(hanging) >= MAX_ABANDONED:
+            pids = ", ".join(map(str, hanging))
+            detail = f"{len(hanging)} processes hang in the driver (pid {pids})"
             fix = "reset the GPU or reboot; reading goes on as soon as one of them ends"
             self._fail(Finding(self.name, State.FAILING, detail, fix))
             return
         options = [*self._options, *await self._places()]
         child = Child(self._driver.child, options, self._folders)
-        self._leaving.append(child)
+        self._leaving.add(child)
         try:
             await child.start()
             await self._try_out(child, force=force)
@@ -218,7 +205,7 @@ class DriverSource:
         answers = await child.ask(self._patience.attach_s) or []
         if load != await self._load(hello.driver):
             return  # reloaded meanwhile: the handles are broken already
-        better = _healthy(answers) > self._gpus.healthy
+        better = healthy(answers) > self._gpus.healthy
         if self._child is None or better or (force and answers):
             self._adopt(child)
             self._gpus.begin(hello.driver, load)
@@ -230,9 +217,8 @@ class DriverSource:
             async with asyncio.timeout(self._patience.hello_s):
                 greeting = await asyncio.shield(child.greeting)
         except TimeoutError:
-            self._by_place = (
-                self._driver.one_by_one
-            )  # one GPU may hold up the others: the next child attaches each
+            # One GPU may hold up the others: the next child attaches each.
+            self._by_place = self._driver.one_by_one
             detail = f"{self._driver.init} has not returned for {self._patience.hello_s:g} s"
             self._fail(Finding(self.name, State.STALE, detail, self._driver.hung))
             return None
@@ -252,12 +238,12 @@ class DriverSource:
         self._problem = None
         self._releases.forget_over()
         self._force = self._by_place = False
-        self._adopted_at = self._last_word = _now()
+        self._adopted_at = self._last_word = time.monotonic()
 
     def _retire(self) -> None:
         if self._child is not None:
             self._child.leave()
-            self._leaving.append(self._child)
+            self._leaving.add(self._child)
             self._child = None
 
     def _drop(self, detail: str) -> None:
@@ -303,15 +289,7 @@ class DriverSource:
         if self._child is None or (self._problem is not None and not self._gpus.healthy):
             waiting = Finding(self.name, State.STALE, "waiting for the driver")
             return self._problem or waiting
-        detail = (
-            f"driver {self._gpus.version}: {self._gpus.healthy} of {len(self._gpus)} GPUs answer"
-            f"{self._remark()}"
-        )
-        if self._gpus.healthy:
-            return Finding(self.name, State.OK, detail)
-        states = {finding.state for finding in self._gpus.findings()}
-        state = states.pop() if len(states) == 1 else State.FAILING
-        return Finding(self.name, state, detail, "see each GPU")
+        return self._gpus.overall(self._remark())
 
     def _unready(self) -> Finding | None:
         """Return why there is no use in starting a child; by default there always is."""
@@ -320,11 +298,3 @@ class DriverSource:
     def _remark(self) -> str:
         """Return what is to be said of a driver that works, beginning with `; `."""
         return ""
-
-
-def _healthy(answers: Sequence[GpuAnswer]) -> int:
-    return sum(answer.code is None and answer.stuck_s is None for answer in answers)
-
-
-def _now() -> float:
-    return time.monotonic()

@@ -91,6 +91,12 @@ class Gpus:
         """How many GPUs answered last time they were asked."""
         return sum(gpu.finding.state is State.OK for gpu in self._gpus.values())
 
+    @property
+    def ailing(self) -> bool:
+        """Whether another child might see more GPUs."""
+        failing = (State.FAILING, State.DENIED, State.ABSENT)
+        return self.missing or any(gpu.finding.state in failing for gpu in self._gpus.values())
+
     def __len__(self) -> int:
         return len(self._gpus)
 
@@ -130,6 +136,16 @@ class Gpus:
             self._driver.divided: "1" if gpu.divided else "",
         }
         return meter_info(gpu.board, labels, self._driver.name)
+
+    def overall(self, remark: str) -> Finding:
+        """Return the state of the driver by that of its GPUs."""
+        name = self._driver.name
+        detail = f"driver {self.version}: {self.healthy} of {len(self)} GPUs answer{remark}"
+        if self.healthy:
+            return Finding(name, State.OK, detail)
+        states = {gpu.finding.state for gpu in self._gpus.values()}
+        state = states.pop() if len(states) == 1 else State.FAILING
+        return Finding(name, state, detail, "see each GPU")
 
     def findings(self) -> list[Finding]:
         """Return the state of each GPU."""
@@ -249,6 +265,11 @@ class Gpus:
     def _stuck(self, name: str, answer: GpuAnswer) -> Finding:
         detail = f"no answer from {answer.call} for {answer.stuck_s or 0:.1f} s"
         return Finding(name, State.STALE, detail, self._driver.hung)
+
+
+def healthy(answers: Sequence[GpuAnswer]) -> int:
+    """Return how many GPUs answered with values."""
+    return sum(answer.code is None and answer.stuck_s is None for answer in answers)
 
 
 def _processes(slow: Slow) -> Iterator[DeviceProcess]:

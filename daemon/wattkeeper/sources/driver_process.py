@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import msgspec
 
@@ -16,6 +17,8 @@ _DECODER = msgspec.json.Decoder(Line)
 _ENCODER = msgspec.json.Encoder()
 _CHILD_SHARE = 0.8
 """Part of a deadline that the child may use up, the rest is for the way back."""
+MAX_ABANDONED = 3
+"""Children that may hang in the driver at a time; then no new one is started."""
 _POLL_S = 0.01
 _MAX_LINE = 4 << 20
 
@@ -144,6 +147,46 @@ class Child(asyncio.Protocol):
         answer = self._answer
         if line.gpus is not None and line.seq == self._seq and answer and not answer.done():
             answer.set_result(line.gpus)
+
+
+class Leaving:
+    """The children that were let go, or were never taken on, until they end."""
+
+    behind: ClassVar[list[Child]] = []
+    """Hung ones of closed sources: kept, for a process object may not be dropped unreaped."""
+
+    def __init__(self) -> None:
+        self._children: list[Child] = []
+
+    def add(self, child: Child) -> None:
+        """Let a child go, or have it at hand before it is taken on."""
+        self._children.append(child)
+
+    def remove(self, child: Child) -> None:
+        """Take a child on."""
+        self._children.remove(child)
+
+    def pids(self) -> list[int | None]:
+        """Return the processes that have not ended."""
+        self._children = [child for child in self._children if not child.gone]
+        return [child.pid for child in self._children]
+
+    async def ended(self, within_s: float) -> None:
+        """Wait until those that were let go have ended.
+
+        Raises:
+            TimeoutError: one hangs in the driver and still has the device open.
+
+        """
+        for child in [child for child in self._children if not child.alive]:
+            if not await child.ended(within_s):
+                raise TimeoutError(f"process {child.pid} hangs in the driver and keeps it open")
+
+    async def abandon(self, within_s: float) -> None:
+        """Wait for all to end, and leave behind those that do not."""
+        await asyncio.gather(*(child.ended(within_s) for child in self._children))
+        self.behind[:] = [child for child in (*self.behind, *self._children) if not child.gone]
+        self._children = []
 
 
 def start_process(

@@ -137,8 +137,6 @@ class FakeAmd:
         for i in range(MAX_GPUS):
             self._lay_out(i)
         self.set_count(gpus)
-        for i in range(gpus):
-            self.show(i)
         (sysfs / "module/amdgpu").mkdir(parents=True)
         self._state.magic = _MAGIC
 
@@ -188,7 +186,9 @@ class FakeAmd:
         self.show(i)
 
     def set_count(self, gpus: int) -> None:
-        """Let the driver list the first `gpus` of its sixteen GPUs."""
+        """Let the driver list the first `gpus` of its sixteen GPUs, and sysfs show them."""
+        for i in range(gpus):
+            self.show(i)
         self._state.gpu_count = gpus
 
     def address(self, i: int) -> str:

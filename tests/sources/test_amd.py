@@ -81,9 +81,9 @@ async def test_values(amd_bench: AmdBench) -> None:
     assert reading.memory_used_bytes == 20 << 30
     assert reading.clock_khz == 2_100_000
     found = reading.gauges
-    assert gauges(found, "gpu_temperature_celsius") == {"hotspot": 63, "memory": 56}
+    assert gauges(found, "gpu_temperature_celsius") == {"gpu": 63, "hotspot": 63, "memory": 56}
     assert gauges(found, "gpu_utilization_ratio") == {"gpu": 0.9, "memory": 0.4}
-    assert gauges(found, "gpu_clock_hertz") == {"graphics": 2.1e9, "memory": 901e6, "soc": 1.2e9}
+    assert gauges(found, "gpu_clock_hertz") == {"sm": 2.1e9, "memory": 901e6, "soc": 1.2e9}
     assert gauges(found, "gpu_memory_total_bytes") == {amd_bench.fake.uuid(1): 192 << 30}
 
 
@@ -99,8 +99,8 @@ async def test_throttling_is_the_part_of_the_firmwares_samples(amd_bench: AmdBen
     amd_bench.source.hurry()
     after = await amd_bench.read_until(lambda found: bool(found[0].throttled_ms))
     spent_s = gauges(after[0].gauges, "gpu_throttle_seconds_total")
-    assert 0.25 * 1.9 < spent_s["power_cap"] < 0.25 * (time.monotonic() - began)
-    assert spent_s["prochot"] == 0
+    assert 0.25 * 1.9 < spent_s["sw_power_cap"] < 0.25 * (time.monotonic() - began)
+    assert spent_s["hw_thermal"] == 0
 
 
 async def test_no_throttle_counters(amd_bench: AmdBench) -> None:

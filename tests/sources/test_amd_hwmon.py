@@ -90,8 +90,8 @@ async def test_a_gpu(tmp_path: Path) -> None:
     assert (reading.temperature_mc, reading.utilization_ppm) == (48_000, 930_000)
     assert (reading.memory_used_bytes, reading.clock_khz) == (20 << 30, 2_100_000)
     temperatures = gauges(reading.gauges, "gpu_temperature_celsius")
-    assert temperatures == {"edge": 48, "hotspot": 61, "memory": 55}
-    assert gauges(reading.gauges, "gpu_clock_hertz") == {"graphics": 2.1e9, "memory": 1.3e9}
+    assert temperatures == {"gpu": 48, "hotspot": 61, "memory": 55}
+    assert gauges(reading.gauges, "gpu_clock_hertz") == {"sm": 2.1e9, "memory": 1.3e9}
     assert gauges(reading.gauges, "gpu_utilization_ratio") == {"gpu": 0.93, "memory": 0.41}
     await source.close()
 

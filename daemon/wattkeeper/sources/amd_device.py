@@ -21,15 +21,16 @@ _MOST = (1 << 63) - 1
 """9 TJ in µJ, and more bytes than any memory has: what is above is the library's garbage."""
 _NS_PER_S = 1_000_000_000
 _NEAR_UJ = 0.06
+# Reasons, sensors and clocks are called as NVIDIA's where they mean the same: one alert, one panel.
 _VIOLATIONS = {
-    "acc_prochot_thrm": "prochot",
-    "acc_ppt_pwr": "power_cap",
-    "acc_socket_thrm": "socket_thermal",
+    "acc_prochot_thrm": "hw_thermal",
+    "acc_ppt_pwr": "sw_power_cap",
+    "acc_socket_thrm": "sw_thermal",
     "acc_vr_thrm": "vr_thermal",
     "acc_hbm_thrm": "memory_thermal",
 }
-_SENSORS = {"edge": "EDGE", "hotspot": "HOTSPOT", "memory": "VRAM"}
-_CLOCKS = {"graphics": "GFX", "memory": "MEM", "soc": "SOC"}
+_SENSORS = {"gpu": "EDGE", "hotspot": "HOTSPOT", "memory": "VRAM"}
+_CLOCKS = {"sm": "GFX", "memory": "MEM", "soc": "SOC"}
 
 
 def microjoules(count: int, resolution_uj: float) -> int:
@@ -143,10 +144,15 @@ class AmdDevice(Device):
             "energy_uj": energy,
             "power_mw": None if power is None else power * 1000,
             "average_mw": average * 1000 if average else None,
-            "celsius": known({sensor: self._celsius(sensor) for sensor in _SENSORS}),
+            "celsius": self._temperatures(),
             "percent": self._activity(),
             "mhz": known({clock: self._mhz(clock) for clock in _CLOCKS}),
         }
+
+    def _temperatures(self) -> dict[str, int]:
+        found = known({sensor: self._celsius(sensor) for sensor in _SENSORS})
+        # MI300 has no sensor at its edge.
+        return {"gpu": found["hotspot"], **found} if "hotspot" in found else found
 
     def _celsius(self, sensor: str) -> int | None:
         """Return the temperature of the hottest die."""

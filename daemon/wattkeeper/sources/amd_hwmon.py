@@ -19,8 +19,9 @@ _MOST = 10**15
 _RESCAN_NS = 60 * NS_PER_S
 _PPM = 1_000_000
 _SECOND_DIE = "the other die of its board counts for both"
-_SENSORS = {"edge": "edge", "junction": "hotspot", "mem": "memory"}
-_CLOCKS = {"sclk": "graphics", "mclk": "memory"}
+# Called as amdsmi's, which are called as NVIDIA's.
+_SENSORS = {"edge": "gpu", "junction": "hotspot", "mem": "memory"}
+_CLOCKS = {"sclk": "sm", "mclk": "memory"}
 _FIX = {
     State.DENIED: "let the agent read the file: chmod g+r and its group, or run it as root",
     State.FAILING: "look for amdgpu messages in the kernel log",
@@ -187,17 +188,18 @@ class AmdHwmonSource:
             hertz = dict(_labelled(chip, "freq", _CLOCKS))
             busy = _number(device / "gpu_busy_percent")
             cap = _number(chip / "power1_cap")
-            core = celsius.get("edge", celsius.get("hotspot"))
-            graphics = hertz.get("graphics")
+            if "hotspot" in celsius:
+                celsius.setdefault("gpu", celsius["hotspot"])
+            shader = hertz.get("sm")
             return Reading(
                 meter,
                 self._clock.boot_ns(),
                 power_mw=round(microwatts / 1000),
                 power_limit_mw=None if cap is None else cap // 1000,
-                temperature_mc=core,
+                temperature_mc=celsius.get("gpu"),
                 utilization_ppm=None if busy is None else busy * 10_000,
                 memory_used_bytes=_number(device / "mem_info_vram_used"),
-                clock_khz=None if graphics is None else graphics // 1000,
+                clock_khz=None if shader is None else shader // 1000,
                 gauges=tuple(_gauges(uuid, device, celsius, hertz, busy)),
             )
 

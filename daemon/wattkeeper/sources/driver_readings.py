@@ -11,9 +11,6 @@ _PPM_PER_PERCENT = 10_000
 _NS_PER_MS = 1_000_000
 _NOT_THROTTLED = frozenset({"sync_boost", "hw_slowdown"})
 """Left out of the sum: a boost group waits for its slowest; hw_slowdown covers two others."""
-_CORE_SENSORS = ("gpu", "edge", "hotspot")
-_CORE_CLOCKS = ("sm", "graphics")
-"""The first of these that is told stands for the whole GPU."""
 
 
 def meter_name(uuid: str) -> str:
@@ -61,10 +58,10 @@ def reading(
         energy_uj=answer.energy_uj,
         power_mw=answer.power_mw,
         power_limit_mw=slow.limit_mw if slow else None,
-        temperature_mc=_times(_first(answer.celsius, _CORE_SENSORS), 1000),
+        temperature_mc=_times(answer.celsius.get("gpu"), 1000),
         utilization_ppm=_times(answer.percent.get("gpu"), _PPM_PER_PERCENT),
         memory_used_bytes=slow.memory_used if slow else None,
-        clock_khz=_times(_first(answer.mhz, _CORE_CLOCKS), 1000),
+        clock_khz=_times(answer.mhz.get("sm"), 1000),
         throttled_ms=sum(throttled) // _NS_PER_MS if throttled else None,
         gauges=tuple(_gauges(answer, uuid, slow, throttle_ns)),
     )
@@ -79,10 +76,6 @@ def add_throttled(
     """
     for reason, holds in throttled.items():
         throttle_ns[reason] = throttle_ns.get(reason, 0) + (elapsed_ns if holds else 0)
-
-
-def _first(values: Mapping[str, int], names: tuple[str, ...]) -> int | None:
-    return next((values[name] for name in names if name in values), None)
 
 
 def _times(value: int | None, factor: int) -> int | None:

@@ -79,8 +79,9 @@ class GpuAnswer(msgspec.Struct, frozen=True):
     """One GPU at one tick: values, or `code` with `call` and `text`, or `stuck_s` in `call`.
 
     `place`: number in the driver's order, or PCI address. `boot_ns`: CLOCK_BOOTTIME around the
-    energy counter. `celsius`, `percent`, `mhz`: by sensor, engine and clock. `throttled`: whether
-    each reason holds now, only where there are no throttle counters.
+    energy counter. `celsius`, `percent`, `mhz`: by sensor, engine and clock, of which `gpu`, `gpu`
+    and `sm` stand for the whole. `throttled`: whether each reason holds now, only where there are
+    no throttle counters.
     """
 
     place: int | str

@@ -29,7 +29,8 @@ class Callers:
     """Tells who a request is from. `shared`, which agents share, may change while it is in use.
 
     What comes first counts: a header of a trusted proxy, a token, the peer of a unix socket. A
-    token that is not known is an error, and never somebody else's question.
+    token that is not known is an error, and never somebody else's question. The shared one is for
+    writing, and says nothing of who reads.
     """
 
     def __init__(
@@ -78,7 +79,10 @@ class Callers:
         if from_proxy:
             return self._named(from_proxy, self._groups(request))
         shown = _token(request)
-        if shown:
+        if shown and self._is_shared(shown):
+            if request.method == "POST":
+                return _SHARED
+        elif shown:
             return self._shows(shown, request)
         uid = uid_of(request.transport)
         if uid is None:
@@ -103,11 +107,11 @@ class Callers:
             return _ANONYMOUS["public"]
         return self._anonymous
 
+    def _is_shared(self, shown: str) -> bool:
+        wanted = "" if self.shared is None else self.shared.get_secret_value()
+        return bool(wanted) and hmac.compare_digest(shown.encode(errors="replace"), wanted.encode())
+
     def _shows(self, shown: str, request: web.Request) -> Caller:
-        if self.shared is not None:
-            wanted = self.shared.get_secret_value().encode()
-            if hmac.compare_digest(shown.encode(errors="replace"), wanted):
-                return _SHARED
         token = self._tokens.find(shown)
         if token is None:
             raise _unauthorized("this token is not known here")

@@ -55,6 +55,7 @@ MAY: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/devices"): OPERATORS,
     ("GET", "/v1/balance"): OPERATORS,
     ("GET", "/v1/findings"): OPERATORS,
+    ("GET", "/v1/audit"): OPERATORS,
     ("GET", "/v1/statements"): OPERATORS,
     ("GET", "/v1/statements/{id}"): OPERATORS,
     ("GET", "/v1/statements/{id}/check"): OPERATORS,

@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from wattkeeper.aggregator import closed, identities, windows
 from wattkeeper.aggregator.access.gate import Gate
 from wattkeeper.aggregator.access.roles import AGENTS, CLOSERS, OPERATORS, PUBLIC, SCRAPERS
+from wattkeeper.aggregator.auditing import Auditing
 from wattkeeper.aggregator.endpoint import Endpoint
 from wattkeeper.aggregator.limiting import Limiting
 from wattkeeper.aggregator.metrics import Exporter
@@ -56,6 +57,7 @@ def build(
     deliveries: windows.Deliveries,
     statements: closed.Closed,
     people: identities.Identities,
+    auditing: Auditing,
     exporter: Exporter,
     gate: Gate,
     pool: Executor,
@@ -74,6 +76,7 @@ def build(
         keeper.hurry,
         problems,
         deliveries.counted,
+        auditing.watch,
         pages.problems,
         gate.decide,
         limiting.questions,

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from wattkeeper.aggregator import closing, periods, statement_answers
 from wattkeeper.aggregator.access.roles import OPERATORS
+from wattkeeper.aggregator.auditing import DONE
 from wattkeeper.aggregator.endpoint import Endpoint, Query, alike
 from wattkeeper.aggregator.openapi import problem_response
 from wattkeeper.aggregator.posted import posted
@@ -87,6 +88,7 @@ class Closed:
         asked = await posted(request, statement_answers.Close)
         loop = asyncio.get_running_loop()
         made = await loop.run_in_executor(self._pool, self.close, asked)
+        request[DONE] = f"{made.period}: statement {made.number}"
         location = {"Location": f"{PATH}/{made.number}"}
         body, kind = made.body.encode(), "application/json"
         return web.Response(status=201, body=body, content_type=kind, headers=location)

@@ -139,7 +139,11 @@ class RetentionSection(Section):
         timedelta(days=396), description="names of people in the ledger; then pseudonyms"
     )
 
-    @field_validator("identities")
+    audit: Duration = Field(
+        timedelta(days=396), description="who read about others, and who changed what"
+    )
+
+    @field_validator("identities", "audit")
     @classmethod
     def _long_enough(cls, value: timedelta) -> timedelta:
         if value < timedelta(days=1):

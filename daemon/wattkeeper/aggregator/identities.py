@@ -10,6 +10,7 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from wattkeeper.aggregator.answers import Answer
+from wattkeeper.aggregator.auditing import DONE
 from wattkeeper.aggregator.openapi import problem_response
 from wattkeeper.aggregator.posted import posted
 from wattkeeper.aggregator.troubles import Troubles
@@ -116,6 +117,7 @@ class Identities:
         loop = asyncio.get_running_loop()
         work = partial(forget, self._ledger, asked.user, self._now_ms(), asked.cluster)
         done = await loop.run_in_executor(self._writer, work)
+        request[DONE] = f"{done.runs} runs are of {done.pseudonym} now"
         return web.Response(
             body=_told(done).model_dump_json().encode(), content_type="application/json"
         )

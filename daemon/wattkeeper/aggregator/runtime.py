@@ -6,14 +6,18 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from aiohttp import web
 
+from wattkeeper.aggregator import audit_answers
 from wattkeeper.aggregator.access.callers import Callers
 from wattkeeper.aggregator.access.gate import Gate
 from wattkeeper.aggregator.access.known_tokens import KnownTokens
 from wattkeeper.aggregator.api import Api
 from wattkeeper.aggregator.app import build
+from wattkeeper.aggregator.audit_state import configured
+from wattkeeper.aggregator.auditing import Auditing
 from wattkeeper.aggregator.budgeting import Budgeting
 from wattkeeper.aggregator.cached import Cached
 from wattkeeper.aggregator.closed import Closed
@@ -119,6 +123,7 @@ class Aggregator:
         self._budgets: list[Budget] = []
         self._budgeting: Budgeting | None = None
         self._identities: Identities | None = None
+        self._auditing: Auditing | None = None
         self._pool = ThreadPoolExecutor(_THREADS, "ask")
         # Apart from the questions, so that slow ones hold up neither deliveries nor scrapes.
         self._writer = ThreadPoolExecutor(1, "commit")
@@ -165,6 +170,13 @@ class Aggregator:
         if self._identities is None:
             raise RuntimeError("the aggregator is not started")
         return self._identities
+
+    @property
+    def auditing(self) -> Auditing:
+        """What notes who reads about others and who changes what."""
+        if self._auditing is None:
+            raise RuntimeError("the aggregator is not started")
+        return self._auditing
 
     @property
     def exporter(self) -> Exporter:
@@ -235,6 +247,7 @@ class Aggregator:
         self._tasks += fetching.begin()
         self._tasks += self.budgeting.begin()
         self._tasks += self.identities.begin()
+        self._tasks += self.auditing.begin()
         _log.info("listening on %s, ledger %s", self.url, self.ledger)
         _log.info("%s", self.callers)
 
@@ -250,9 +263,7 @@ class Aggregator:
         if self._intake is not None:
             await self.commit()
             self._intake = None
-        if self._leading is not None:
-            await self._leading.end()
-            self._leading = None
+        await self._end_writing()
         if self._api is not None:
             self._api.close()
             self._api = None
@@ -270,6 +281,15 @@ class Aggregator:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    async def _end_writing(self) -> None:
+        """Write the last of the audit log, and let another aggregator lead."""
+        if self._auditing is not None:
+            await self._auditing.end()
+            self._auditing = None
+        if self._leading is not None:
+            await self._leading.end()
+            self._leading = None
 
     async def run(self, until: asyncio.Event, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until the event is set. Raises what a task of its own died of.
@@ -308,6 +328,8 @@ class Aggregator:
             found += self._budgeting.findings()
         if self._identities is not None:
             found += self._identities.findings()
+        if self._auditing is not None:
+            found += self._auditing.findings()
         return found
 
     async def commit(self) -> bool:
@@ -420,15 +442,26 @@ class Aggregator:
             writer=self._writer,
             now_ms=self._now_ms,
         )
+        self._auditing = Auditing(
+            ledger,
+            milliseconds(settings.retention.audit),
+            partial(configured, settings, self._tokens),
+            leads=lambda: self.lease.token is not None,
+            troubles=self._troubles,
+            writer=self._writer,
+            now_ms=self._now_ms,
+        )
         app = build(
             (
                 *self._api.endpoints(),
                 *self._budgeting.endpoints(),
                 *statements.endpoints(),
+                audit_answers.endpoint(ledger, self._now_ms),
             ),
             deliveries,
             statements,
             self._identities,
+            self._auditing,
             self._exporter,
             Gate(self.callers),
             self._pool,

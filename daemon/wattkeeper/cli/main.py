@@ -45,6 +45,7 @@ COMMANDS: dict[str, Entry] = {
     "balance": Entry(ASK, "balance", "Balance", "do the books balance? exit 1 if not"),
     "budgets": Entry(ASK, "budgets", "Budgets", "will a budget be exceeded? exit 1 if one is"),
     "forget": Entry(ASK, "forget", "Forget", "erase a person's name from the books"),
+    "audit": Entry(ASK, "audit", "Audit", "who read about others, and who changed what"),
     "export": Entry(ASK, "export", "Export", "history into a Parquet or CSV file"),
     "doctor": Entry(NODE, "doctor", "Doctor", "what is seen here, what is not, and what to do"),
     "mark": Entry(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from wattkeeper.ledger import bulk, database, labels, schema
+from wattkeeper.ledger import audit, bulk, database, labels, schema
 from wattkeeper.ledger.breach_names import forget_in_breaches, thin_breaches
 from wattkeeper.ledger.erasing import entomb, erase, new_pseudonym, tells_of
 from wattkeeper.ledger.run_book import run_of, select_runs, write
@@ -65,6 +65,7 @@ def forget(ledger: Ledger, user: str, at_ms: int, cluster: str = "") -> Forgotte
             write(connection, runs)
             count += len(runs)
         breaches = forget_in_breaches(connection, user, called)
+        audit.rename(connection, user, called)
         if not cluster:
             connection.execute(sa.delete(_pseudonym).where(_pseudonym.c.user == user))
     on_disk = database.rewrite(ledger.engine) if count or breaches else ""

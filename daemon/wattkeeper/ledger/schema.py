@@ -511,3 +511,19 @@ budget_state = Table(
     _text("body"),
 )
 """How each budget stood last, as JSON, for the aggregators that do not lead."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    _int("at_ms"),
+    _text("who"),
+    _text("role"),
+    _text("address"),
+    _text("act"),
+    _text("what"),
+    _text("result"),
+    _int("times"),
+    sa.Index(None, "at_ms"),
+)
+"""Who read about others, and who changed what; see `ledger.audit`."""

@@ -79,9 +79,9 @@ class Gate:
         who = self._who.get((request.method, path), Audience())
         if who is not ANYONE:
             caller = await self._callers.caller(request)
+            request[CALLER] = caller  # who is refused is known, too
             if Role.AGENT not in who or caller.proven or certificate_of(request) is None:
                 self._check(caller, who, request)
-            request[CALLER] = caller
         return await handler(request)
 
     def _check(self, caller: Caller, who: Audience, request: web.Request) -> None:

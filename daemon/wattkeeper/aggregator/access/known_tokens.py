@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -33,6 +33,10 @@ class KnownTokens:
         What is looked up is a hash: how long that takes tells nothing about a token.
         """
         return self._by_hash.get(digest(shown))
+
+    def all(self) -> Collection[Token]:
+        """Return the tokens that count."""
+        return list(self._by_hash.values())
 
     def begin(self) -> list[asyncio.Task[None]]:
         """Return the task that reads the file whenever it changes, until it is cancelled."""

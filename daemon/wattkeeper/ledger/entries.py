@@ -13,7 +13,7 @@ MOST_ENTRIES = 1 << 31
 MOST_METERS = 4096
 """Meters that a node ever had: each takes memory here for as long as the node has books."""
 _NUL = "\0"
-_A_NAME = f"1 to {MAX_LABEL} characters, and no NUL"
+_A_NAME = f"1 to {MAX_LABEL} characters that can be printed"
 
 
 def check_entries(journal: JournalBook, batch: Batch) -> None:
@@ -80,7 +80,8 @@ def check_identity(batch: Batch) -> None:
 
 
 def _is_name(text: str) -> bool:
-    return 0 < len(text) <= MAX_LABEL and _NUL not in text
+    """Names stand in logs, in which a line break would begin somebody else's line."""
+    return 0 < len(text) <= MAX_LABEL and text.isprintable()
 
 
 def fingerprint(manager: str, raw_id: str, birth_ms: int) -> int:

@@ -8,7 +8,7 @@ from hashlib import blake2b
 import sqlalchemy as sa
 
 from wattkeeper.ledger import schema
-from wattkeeper.ledger.runs import PERSONAL_WORDS, Run
+from wattkeeper.ledger.runs import FREE_WORDS, Run
 
 MARK = "person~"
 """What every pseudonym begins with; no user of a Unix system has a tilde in their name."""
@@ -45,7 +45,7 @@ def erase(run: Run, called: str) -> None:
     text. In other labels and words the user's name is replaced.
     """
     user = run.words["user"]
-    words = {name: without(run.words[name], user, called) for name in PERSONAL_WORDS}
+    words = {name: without(run.words[name], user, called) for name in FREE_WORDS}
     if run.words["namespace"] and run.words["job_id"] == run.words["name"]:
         words["job_id"] = run.raw_id
     run.put(erased=True, words=run.words | words | {"user": called, "name": ""})

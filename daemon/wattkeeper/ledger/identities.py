@@ -17,7 +17,7 @@ from wattkeeper.ledger.run_book import run_of, select_runs, write
 from wattkeeper.ledger.runs import Run
 from wattkeeper.ledger.store import Ledger
 
-PIECE = 5_000
+PIECE = 2_000
 """Runs that are looked at between two commits."""
 _CHUNK = 500
 _GROUPS = ("account", "partition", "namespace")

@@ -12,7 +12,7 @@ WORDS = (
 )  # fmt: skip
 """What is said of a workload, beside the names in `identity`."""
 NAMES = ("user", "name")
-PERSONAL_WORDS = (*NAMES, "job_id", "owner_name", "array")
+FREE_WORDS = ("job_id", "owner_name", "array")
 """Words that people choose, and where they may name themselves."""
 
 _UNIQUE = ("slurm", "kubernetes")
@@ -77,7 +77,7 @@ class Run:
     def say(self, words: dict[str, str], *, replace: bool) -> None:
         """Take words that are not empty; without `replace` only where nothing is known."""
         for name, word in words.items():
-            if self.erased and name in PERSONAL_WORDS:
+            if self.erased and name in (*NAMES, *FREE_WORDS):
                 continue
             known = self.words[name]
             nameless = not known or (name == "job_id" and known in (self.raw_id, self.other_id))

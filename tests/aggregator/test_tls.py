@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from wattkeeper.agent.transport import HttpTransport, RefusedError, UnreachableE
 from wattkeeper.aggregator.opening import StartError
 from wattkeeper.aggregator.runtime import Aggregator
 from wattkeeper.tls.client import ClientCertificates
+from wattkeeper.tls.validity import validity
 
 __all__ = ["shown", "site", "stranger"]
 
@@ -66,6 +68,11 @@ async def test_wrong_certificates_of_the_aggregator_say_what_to_do(
         async with agent(aggregator.url, site.certificate) as way:
             await way.send(Feeder().batch([]))
             await way.knock()
+        text, _ = await asyncio.to_thread(aggregator.exporter.render)
+        ends = (await asyncio.to_thread(validity, shown.certificate)).end.timestamp()
+        told = re.search(rb"^wattkeeper_certificate_expiry\w+ (\S+)$", text, re.MULTILINE)
+        assert told is not None
+        assert float(told[1]) == ends
         for url, ca, fix in (
             (aggregator.url, stranger.certificate, "set aggregator.ca to the certificate"),
             (aggregator.url, None, "set aggregator.ca to the certificate"),

@@ -296,6 +296,14 @@ BOOKS = (
         },
         {"instance": "a"},
     ),
+    Case(
+        "WattkeeperCertificateEnds",
+        {
+            'wattkeeper_certificate_expiry_timestamp_seconds{instance="a"}': turns(1e6, 5e5),
+            'wattkeeper_certificate_expiry_timestamp_seconds{instance="b"}': stands(1e6),
+        },
+        {"instance": "a"},
+    ),
 )
 
 CASES = (*POWER, *HEAT_AND_WASTE, *METERING, *BOOKS)

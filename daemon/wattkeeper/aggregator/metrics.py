@@ -196,6 +196,14 @@ def _intake(snapshot: Snapshot) -> Iterator[Metric]:
     for reason, count in sorted(snapshot.connections_refused.items()):
         cut.add_metric([reason], count)
     yield cut
+    end = GaugeMetricFamily(
+        "wattkeeper_certificate_expiry_timestamp_seconds",
+        "When the certificate ends that the aggregator shows; nothing where it speaks no TLS.",
+        labels=(),
+    )
+    if snapshot.certificate_end_s is not None:
+        end.add_metric([], snapshot.certificate_end_s)
+    yield end
     yield CounterMetricFamily(
         "wattkeeper_refused_questions",
         "Questions of callers who asked too many (limits.questions).",

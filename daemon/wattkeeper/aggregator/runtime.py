@@ -514,6 +514,7 @@ class Aggregator:
             self.polls,
             self.lease,
             self._recording,
+            self._certificates,
             checker=self._checker,
             budgets=self.budgeting.figures,
             now_ms=self._now_ms,

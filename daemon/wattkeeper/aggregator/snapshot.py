@@ -19,6 +19,7 @@ from wattkeeper.ledger.lease import Lease
 from wattkeeper.ledger.queries.balance import Balance, balance
 from wattkeeper.ledger.store import LeaseLostError, Ledger
 from wattkeeper.model.grid import floor
+from wattkeeper.tls.server import ServerCertificates
 
 _HOUR_MS = 3_600_000
 
@@ -49,6 +50,7 @@ class Snapshot:
     budgets: BudgetFigures = NO_BUDGETS
     since_ms: int | None = None
     connections_refused: Counter[str] = field(default_factory=Counter)
+    certificate_end_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -78,6 +80,7 @@ class Looker:
         polls: Polls,
         lease: Lease,
         recording: Recording | None,
+        certificates: ServerCertificates | None,
         *,
         checker: Executor,
         budgets: Callable[[], BudgetFigures],
@@ -91,6 +94,7 @@ class Looker:
         self._lease = lease
         self._term: int | None = None
         self._recording = recording
+        self._certificates = certificates
         self._budgets = budgets
         self._now_ms = now_ms
         self._since_ms = now_ms()
@@ -135,7 +139,7 @@ class Looker:
         )
 
     def _follow(self) -> Snapshot:
-        recording = self._recording
+        recording, shown = self._recording, self._certificates
         return Snapshot(
             jobs=(),
             jobs_omitted=0,
@@ -149,6 +153,7 @@ class Looker:
             intake=Counter(self._counts.taken),
             intake_refused=Counter(self._counts.refused),
             connections_refused=Counter(self._counts.cut),
+            certificate_end_s=None if shown is None else shown.validity.end.timestamp(),
             committed_ms=self._counts.committed_ms,
             moved=self._counts.moved,
             leads=False,

@@ -131,7 +131,8 @@ class HttpTransport:
             raise self._unreachable(error) from error
         self._answered = True
         if response.status >= 500 or response.status == 429:
-            raise UnreachableError(f"{self._url}: answered {response.status}")
+            detail = _refusal(response.status, answer).detail
+            raise UnreachableError(f"{self._url}: answered {response.status}: {detail}")
         return response.status, answer
 
     def credentials(self) -> tuple[str | None, ssl.SSLContext | None]:

@@ -46,6 +46,7 @@ class Serving(Running):
 
     def __init__(self, folder: Path, site: Authority, pair: Pair) -> None:
         super().__init__(folder)
+        self.bench.journal.close()  # another one takes its place
         listen = f"127.0.0.1:{self.port}"
         settings = {"listen": listen, "tls_server_config": tls(site, pair)}
         self.bench = Bench(folder, settings=settings)

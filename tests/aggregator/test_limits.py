@@ -17,7 +17,9 @@ from tests.aggregator.conftest import Centre
 from tests.aggregator.feeding import Feeder
 from wattkeeper.aggregator.limiting import Rates
 from wattkeeper.delivery import wire
+from wattkeeper.model.holder import HolderInfo
 from wattkeeper.model.meter import Component, MeterInfo
+from wattkeeper.model.window import EpochInfo
 
 FEW = {"limits": {"questions": 0.5, "deliveries": 0.1, "nodes": 2, "bodies": 8}}
 HASTE = {"limits": {"header_timeout": "1s", "body_timeout": "1s", "connections_per_address": 40}}
@@ -27,7 +29,7 @@ HASTE = {"limits": {"header_timeout": "1s", "body_timeout": "1s", "connections_p
 def test_never_more_than_the_rate_and_never_less(gaps: list[float], rate: float) -> None:
     """Half a minute's at once, then the rate; who waits as told is served."""
     clock = [0.0]
-    rates = Rates(rate, lambda: clock[0])
+    rates = Rates(rate, now_s=lambda: clock[0])
     served = 0
     for gap in gaps:
         clock[0] += gap
@@ -72,6 +74,36 @@ async def test_made_up_nodes_have_an_end(centre: Centre) -> None:
     assert [status for status, _ in found] == [200, 200, 403]
     assert "limits.nodes" in found[2][1]["detail"]
     assert (await centre.deliver(feeders[0].batch([])))[0] == 200
+
+
+async def test_holders_that_are_made_up_without_end_are_429(centre: Centre) -> None:
+    """30,000 of a node at once, and then as many as there is time for; others are not touched."""
+    feeder = Feeder()
+    await centre.deliver(feeder.batch([]))
+    statuses = []
+    for begin in range(17, 48_000, 12_000):
+        holders = {n: HolderInfo("slurm", str(n), 1) for n in range(begin, begin + 12_000)}
+        batch = msgspec.structs.replace(feeder.batch([]), holders=holders)
+        statuses.append((await centre.deliver(batch))[0])
+    assert statuses == [200, 200, 429, 429]
+    assert (await centre.deliver(feeder.batch(feeder.run(1))))[0] == 200
+
+
+async def test_journals_that_are_made_up_without_end_are_429(centre: Centre) -> None:
+    """Each from a boot of its own, which may take over at once."""
+    statuses = []
+    for number in range(12):
+        feeder = Feeder(journal=f"j{number}", boot=f"b{number}")
+        statuses.append((await centre.deliver(feeder.batch([])))[0])
+    assert statuses == [200] * 10 + [429] * 2
+    assert (await centre.deliver(Feeder(journal="j9", boot="b9").batch([])))[0] == 200
+
+
+async def test_epochs_of_a_journal_have_an_end(centre: Centre) -> None:
+    """By their numbers, which begin at one."""
+    batch = msgspec.structs.replace(Feeder().batch([]), epochs={(1 << 16) + 1: EpochInfo("b", "")})
+    status, answer = await centre.deliver(batch)
+    assert (status, answer["field"]) == (400, "epochs")
 
 
 async def test_meters_of_a_node_have_an_end(centre: Centre) -> None:

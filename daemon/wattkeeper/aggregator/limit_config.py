@@ -21,6 +21,12 @@ class LimitsSection(Section):
     deliveries: float = Field(
         10, gt=0, le=1e6, description="deliveries of one node a second; 30 s of them at once"
     )
+    entries: float = Field(
+        100,
+        ge=100,
+        le=1e6,
+        description="new holders, epochs and meters of one node a second; 300 s of them at once",
+    )
     bodies: int = Field(
         256, ge=8, le=1 << 16, description="MiB of deliveries that are being received at once"
     )

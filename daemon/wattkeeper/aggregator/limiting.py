@@ -11,34 +11,45 @@ from aiohttp import web
 from wattkeeper.aggregator.access.gate import Handler, caller_of
 from wattkeeper.aggregator.limit_config import LimitsSection
 from wattkeeper.aggregator.problem import ProblemError
-from wattkeeper.delivery.wire import MAX_BODY
+from wattkeeper.delivery.wire import MAX_BODY, Batch
 from wattkeeper.listening.keeper import address_of
 
 _MOST_KEYS = 100_000
 """Callers or nodes that are remembered; of more, those that were silent for longest are not."""
 _BURST_S = 30
 """What was not used of so many seconds may be used at once."""
+_ENTRIES_BURST_S = 300
+_JOURNALS = 0.1
+_JOURNALS_BURST_S = 100
+"""A node has another journal when it is installed anew, restored or cloned: ten at once will do."""
 _MIB = 1 << 20
 
 
 class Rates:
-    """A bucket of tokens for each key: `rate` of them a second, half a minute's at once."""
+    """A bucket of tokens for each key: `rate` of them a second, `burst_s` seconds' at once."""
 
-    def __init__(self, rate: float, now_s: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        rate: float,
+        burst_s: float = _BURST_S,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._rate = rate
-        self._burst = max(1.0, rate * _BURST_S)
+        self._burst = max(1.0, rate * burst_s)
         self._now_s = now_s
         self._left: dict[Hashable, tuple[float, float]] = {}
 
-    def wait_s(self, key: Hashable) -> float:
-        """Take a token; return 0, or the seconds until there is one."""
+    def wait_s(self, key: Hashable, tokens: int = 1) -> float:
+        """Take tokens; return 0, or the seconds until there are as many, or all there may be."""
         now_s = self._now_s()
         left, since_s = self._left.pop(key, (self._burst, now_s))
         left = min(self._burst, left + (now_s - since_s) * self._rate)
-        self._left[key] = (left - 1 if left >= 1 else left, now_s)
+        wanted = min(float(tokens), self._burst)
+        enough = left >= wanted
+        self._left[key] = (left - wanted if enough else left, now_s)
         if len(self._left) > _MOST_KEYS:
             del self._left[next(iter(self._left))]
-        return 0.0 if left >= 1 else (1 - left) / self._rate
+        return 0.0 if enough else (wanted - left) / self._rate
 
 
 class Limiting:
@@ -51,6 +62,8 @@ class Limiting:
         self._counts = counts
         self._questions = Rates(settings.questions)
         self._deliveries = Rates(settings.deliveries)
+        self._entries = Rates(settings.entries, _ENTRIES_BURST_S)
+        self._journals = Rates(_JOURNALS, _JOURNALS_BURST_S)
         self._most_bytes = settings.bodies * _MIB
         self._bytes = 0
         self.most_nodes = settings.nodes
@@ -70,14 +83,27 @@ class Limiting:
                 raise
         return await handler(request)
 
-    def delivery(self, cluster: str, node: str) -> None:
-        """Take a delivery of a node.
+    def delivery(self, batch: Batch) -> None:
+        """Take a delivery of a node, and what it adds to the dictionary.
 
         Raises:
             ProblemError: 429, it is one too many.
 
         """
-        self._check(self._deliveries, (cluster, node), "deliveries")
+        key = (batch.cluster, batch.node)
+        self._check(self._deliveries, key, "deliveries")
+        entries = len(batch.holders) + len(batch.epochs) + len(batch.meters)
+        if entries:
+            self._check(self._entries, key, "entries", entries)
+
+    def journal(self, batch: Batch) -> None:
+        """Take a node's new journal.
+
+        Raises:
+            ProblemError: 429, it is one too many.
+
+        """
+        self._check(self._journals, (batch.cluster, batch.node), "journals")
 
     @contextlib.asynccontextmanager
     async def body(self, request: web.Request) -> AsyncIterator[bytes]:
@@ -104,8 +130,9 @@ class Limiting:
         finally:
             self._bytes -= len(body)
 
-    def _check(self, rates: Rates, key: Hashable, what: str) -> None:
-        wait_s = rates.wait_s(key)
+    def _check(self, rates: Rates, key: Hashable, what: str, tokens: int = 1) -> None:
+        wait_s = rates.wait_s(key, tokens)
         if wait_s:
-            detail = f"too many {what}: wait {math.ceil(wait_s)} s (limits.{what})"
+            where = "" if rates is self._journals else f" (limits.{what})"
+            detail = f"too many {what}: wait {math.ceil(wait_s)} s{where}"
             raise ProblemError(429, "too-many", detail, retry_after_s=max(1, math.ceil(wait_s)))

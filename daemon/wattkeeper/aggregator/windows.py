@@ -77,7 +77,7 @@ class Deliveries:
         batch = await self._unpack(request)
         _check_node(batch, caller_of(request))
         check_certificate(request, batch.node)
-        self._limiting.delivery(batch.cluster, batch.node)
+        self._limiting.delivery(batch)
         await self._look(batch)
         self._check_room(batch)
         ack = self._accept(batch)
@@ -103,11 +103,13 @@ class Deliveries:
                 raise ProblemError(400, "bad-delivery", str(error), field) from error
 
     def _check_room(self, batch: wire.Batch) -> None:
-        """Let no new node have books where there are too many: names can be made up."""
+        """Let no new node or journal have books where there are too many: they can be made up."""
         most = self._limiting.most_nodes
         if not self._intake.has_room(batch, most):
             detail = f"{most} nodes have books here; raise limits.nodes of the aggregator"
             raise ProblemError(403, "too-many-nodes", detail, "node")
+        if self._intake.is_new(batch.journal):
+            self._limiting.journal(batch)
 
     async def _look(self, batch: wire.Batch) -> None:
         """Read what another aggregator may have written of a node before its delivery is judged."""

@@ -28,7 +28,7 @@ MAX_BATCH = 32 << 20
 # records, 5,000 holders, and 4,096 holders of a meter.
 _A_FEW = msgspec.Meta(max_length=1 << 10)
 _SOME = msgspec.Meta(max_length=1 << 12)
-_ENTRIES = msgspec.Meta(max_length=1 << 16)
+_ENTRIES = msgspec.Meta(max_length=1 << 14)
 _RECORDS = msgspec.Meta(max_length=1 << 17)
 GENESIS = bytes(16)
 """The chain's value before the first record of a journal."""

@@ -12,6 +12,8 @@ MOST_ENTRIES = 1 << 31
 """Dictionary numbers stay below, so that a holder's id fits 64 bits."""
 MOST_METERS = 4096
 """Meters that a node ever had: each takes memory here for as long as the node has books."""
+MOST_EPOCHS = 1 << 16
+"""Epochs that a journal ever had: they are in memory, too."""
 _NUL = "\0"
 _A_NAME = f"1 to {MAX_LABEL} characters that can be printed"
 
@@ -26,6 +28,19 @@ def check_entries(journal: JournalBook, batch: Batch) -> None:
     for number in (*batch.meters, *batch.epochs, *batch.holders):
         if not 0 < number < MOST_ENTRIES:
             raise Refusal("invalid", f"dictionary: number {number} is out of range")
+    _check_meters(journal, batch)
+    if max(batch.epochs, default=0) > MOST_EPOCHS:
+        raise Refusal("invalid", f"epochs: a journal has at most {MOST_EPOCHS}")
+    for number, epoch in batch.epochs.items():
+        texts = _is_name(epoch.boot or "-") and _is_name(epoch.load or "-")
+        if not texts or not 0 <= epoch.reset < MOST:
+            raise Refusal("invalid", f"epochs: {number}: boot, load or reset is out of range")
+        if journal.epochs.get(number, epoch) != epoch:
+            raise Refusal("fork", f"epochs: {number} was another epoch before")
+    _check_holders(journal, batch)
+
+
+def _check_meters(journal: JournalBook, batch: Batch) -> None:
     for number, meter in batch.meters.items():
         if not _is_name(meter.name):
             raise Refusal("invalid", f"meters: {number}: name must have {_A_NAME}")
@@ -35,13 +50,6 @@ def check_entries(journal: JournalBook, batch: Batch) -> None:
     new = {meter.name for meter in batch.meters.values()} - journal.node.meters.keys()
     if len(journal.node.meters) + len(new) > MOST_METERS:
         raise Refusal("invalid", f"meters: a node has at most {MOST_METERS}")
-    for number, epoch in batch.epochs.items():
-        texts = _is_name(epoch.boot or "-") and _is_name(epoch.load or "-")
-        if not texts or not 0 <= epoch.reset < MOST:
-            raise Refusal("invalid", f"epochs: {number}: boot, load or reset is out of range")
-        if journal.epochs.get(number, epoch) != epoch:
-            raise Refusal("fork", f"epochs: {number} was another epoch before")
-    _check_holders(journal, batch)
 
 
 def _check_holders(journal: JournalBook, batch: Batch) -> None:

@@ -82,6 +82,10 @@ class Intake(Writer):
         nodes = self._roster.nodes
         return len(nodes) < most_nodes or (batch.cluster, batch.node) in nodes
 
+    def is_new(self, journal: str) -> bool:
+        """Tell whether nothing was ever taken of a journal."""
+        return journal not in self._roster.journals
+
     def accept(self, batch: Batch, now_ms: int, taken: Taken | None = None) -> Ack:
         """Take a batch into memory; no input or output. `taken` is filled, if it is wanted.
 

@@ -220,12 +220,21 @@ def test_what_helm_says_names_what_is_there(preset: str) -> None:
     assert "{{" not in said
 
 
+_REQUIRED = {
+    "allowHostDirVolumePlugin", "allowHostIPC", "allowHostNetwork", "allowHostPID",
+    "allowHostPorts", "allowPrivilegedContainer", "allowedCapabilities", "defaultAddCapabilities",
+    "priority", "readOnlyRootFilesystem", "requiredDropCapabilities", "volumes",
+}  # fmt: skip
+"""By OpenShift's own definition of security.openshift.io/v1."""
+
+
 def test_openshift_allows_what_the_agent_asks_for() -> None:
     """And that alone, to that account alone."""
     found = rendered("openshift")
     allowed = found["SecurityContextConstraints", "wattkeeper-wattkeeper-agent"]
     pod = found["DaemonSet", "wattkeeper-agent"]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
+    assert allowed.keys() >= _REQUIRED
     assert allowed["allowHostPID"] == pod["hostPID"]
     assert allowed["allowedCapabilities"] == container["securityContext"]["capabilities"]["add"]
     assert set(allowed["volumes"]) == {

@@ -80,12 +80,14 @@ build docker nodes --build-arg EXTRAS=kubernetes >/dev/null
 podman "${store[@]}" images --format '{{.Repository}} {{.Size}}'
 podman "${store[@]}" image inspect localhost/nodes:latest | grep -q healthz || fail "no health check"
 
-start aggregator first --
+start aggregator first --tmpfs /run/wattkeeper --env WATTKEEPER_AGGREGATOR_LISTEN=0.0.0.0:9746 \
+  --env WATTKEEPER_AGGREGATOR_ACCESS__SOCKET=/run/wattkeeper/aggregator.sock --
 healthy aggregator 9746
 [[ $(inside aggregator id -u) == 64646 ]] || fail "the aggregator is not 64646"
 inside aggregator grep -q '^CapEff:.0000000000000000$' /proc/1/status || fail "the aggregator has capabilities"
 inside aggregator stat --format %a /var/lib/wattkeeper | grep -qx 700 || fail "its folder is open"
-inside aggregator wattkeeper balance >/dev/null
+inside aggregator wattkeeper balance >/dev/null || fail "who is inside is not told everything"
+inside aggregator wattkeeper balance --url http://127.0.0.1:9746 >/dev/null 2>&1 && fail "who is outside is told everything"
 stopped aggregator
 echo "✓ an aggregator as nobody, on a read-only root"
 

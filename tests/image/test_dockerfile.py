@@ -27,7 +27,7 @@ def test_it_is_of_this_version_and_license() -> None:
     labels = dict(re.findall(r'org\.opencontainers\.image\.(\w+)="([^"]+)"', TEXT))
     assert (labels["version"], labels["licenses"]) == (package["version"], package["license"])
     extras = re.findall(r"^ARG EXTRAS=(.*)$", TEXT, re.MULTILINE)
-    assert set(extras[0].split(",")) == package["optional-dependencies"].keys()
+    assert set(extras[0].split(",")) <= package["optional-dependencies"].keys()
 
 
 def test_the_chart_knows_its_user_its_ports_and_its_folder() -> None:

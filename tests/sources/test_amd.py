@@ -121,6 +121,16 @@ async def test_a_silent_counter_is_none(amd_bench: AmdBench) -> None:
     assert "power is integrated" in amd_bench.finding(2).detail
 
 
+async def test_a_counter_that_fails_at_first(amd_bench: AmdBench) -> None:
+    """A library that is busy when the GPU is looked up leaves it a counter."""
+    amd_bench.fake.gpu(0).code[ENERGY] = 30
+    await amd_bench.source.start()
+    assert (await amd_bench.read())[0].energy_uj is None
+    amd_bench.fake.gpu(0).code[ENERGY] = 0
+    assert (await amd_bench.read())[0].energy_uj is not None
+    assert amd_bench.source.meters()[0].method == Method.COUNTER
+
+
 async def test_neither_counter_nor_power(amd_bench: AmdBench) -> None:
     """Such a GPU fails by name; the others are metered."""
     amd_bench.fake.gpu(3).code[ENERGY] = amd_bench.fake.gpu(3).code[POWER] = 2

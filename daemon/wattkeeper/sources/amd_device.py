@@ -19,7 +19,6 @@ _NOT_SAID = 0xFFFF
 """The library's word for a number that it has not, in its shortest form."""
 _MOST = (1 << 63) - 1
 """9 TJ in µJ, and more bytes than any memory has: what is above is the library's garbage."""
-_NS_PER_S = 1_000_000_000
 _NEAR_UJ = 0.06
 # Reasons, sensors and clocks are called as NVIDIA's where they mean the same: one alert, one panel.
 _VIOLATIONS = {
@@ -103,8 +102,13 @@ class AmdDevice(Device):
             "dies": [*self._dies],
             "note": self._note_on_scope(),
             "max_limit_mw": (_whole(caps.get("max_power_cap")) or 0) // 1000 or None,
-            "counter": self._energy()[1] is not None,
+            "counter": self._counts(),
         }
+
+    def _counts(self) -> bool:
+        """Tell whether it counts energy, also where the count cannot be read just now."""
+        self._last_error = None
+        return self._energy()[1] is not None or self._last_error is not None
 
     def _note_on_scope(self) -> str:
         if self._dies:

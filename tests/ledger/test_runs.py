@@ -103,6 +103,18 @@ def test_a_sluid_is_one_run_whatever_the_times_say(
     assert [energy for _, energy, _ in runs(ledger)] == [12_000, 6_000]
 
 
+@pytest.mark.parametrize("claimed", ["8", S1])
+def test_no_node_makes_one_job_of_two(
+    ledger: Ledger, see: Callable[..., None], claimed: str
+) -> None:
+    """Whoever delivers for one node leaves jobs of others alone, whatever ids it says are one."""
+    see(("n1", "7", {"user": "ann"}, T0, 6), ("n2", "8", {"user": "bob"}, T0, 6))
+    labels = {"sluid": claimed, "user": "eve"}
+    see(("n3", "7", labels, T0, 6), ("n3", "8", labels, T0 + MINUTE, 6))
+    found = {one.job_id: (one.user, one.energy_uj) for one in jobs(ledger, JobFilter())}
+    assert found == {"7": ("ann", 12_000), "8": ("bob", 12_000)}
+
+
 def test_restart_counts_and_starts_on_the_node_tell_runs_apart_alone(
     ledger: Ledger, see: Callable[..., None]
 ) -> None:

@@ -54,13 +54,19 @@ class Cluster:
     """Holders that are one run as far as anybody can tell without a scheduler."""
 
     holders: list[Held] = field(default_factory=list)
+    number: str = ""
     end_ms: int = 0
     uniques: set[str] = field(default_factory=set)
     starts: set[int] = field(default_factory=set)
     tokens: set[str] = field(default_factory=set)
 
     def takes(self, held: Held) -> bool:
-        """Tell whether a holder that was born later may be of this run."""
+        """Tell whether a holder that was born later may be of this run.
+
+        Jobs of two numbers are two, also where a node gives them an id in common.
+        """
+        if held.number and self.number and held.number != self.number:
+            return False
         if held.uniques and self.uniques:
             return not held.uniques.isdisjoint(self.uniques)
         if any(counts_differ(token, held.token) for token in self.tokens):
@@ -73,6 +79,7 @@ class Cluster:
     def add(self, held: Held) -> None:
         """Take a holder in."""
         self.holders.append(held)
+        self.number = self.number or held.number
         self.end_ms = max(self.end_ms, held.birth_ms, held.seen_ms)
         self.uniques |= held.uniques
         self.tokens |= {held.token} - {""}

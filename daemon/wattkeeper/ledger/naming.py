@@ -58,6 +58,8 @@ def _pieces(held: Sequence[Held], ids: Mapping[int, list[Key]]) -> Iterator[Sequ
 def _held(number: int, node: int, info: HolderInfo, seen_ms: int) -> Held:
     labels, raw_id = info.labels, info.raw_id[:MAX_LABEL]
     sluid = labels.get("sluid", "")
+    if sluid.isdecimal():
+        sluid = ""  # a number is another job's, whose holders would be taken for this one's
     other_id = labels.get("job_id", "") if sluid == raw_id else sluid
     started = labels.get("start_time", "")
     count = labels.get("restart_count", "")

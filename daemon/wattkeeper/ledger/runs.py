@@ -116,3 +116,8 @@ class Held:
     def uniques(self) -> set[str]:
         """The ids that no other run will ever have."""
         return unique_ids(self.manager, self.other_id, self.raw_id)
+
+    @property
+    def number(self) -> str:
+        """The number of its job, "" where only other ids are known."""
+        return next((one for one in (self.raw_id, self.other_id) if one.isdecimal()), "")

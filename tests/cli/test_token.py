@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Outcome
+from wattkeeper.aggregator.access import tokens
 from wattkeeper.aggregator.access.tokens import AgentToken, ReaderToken, digest, read
 from wattkeeper.cli.main import main
 
@@ -142,3 +143,24 @@ def test_two_at_once(token: Token, place: Path) -> None:
     done = token("reader", "--role", "operator")
     assert (2, True) == (done.code, "is at work" in done.err)
     assert not place.exists()
+
+
+def test_what_is_revoked_meanwhile_stays_so(
+    token: Token, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who reads the file to write it anew has it already: nobody else changes it in between."""
+    token("reader", "--role", "operator")
+    (old,) = read(place)
+    others: list[Outcome] = []
+
+    def meanwhile(path: Path) -> list[tokens.Token]:
+        monkeypatch.undo()
+        others.append(token("revoke", old.name, "--tokens-file", str(path)))
+        return read(path)
+
+    monkeypatch.setattr("wattkeeper.cli.token_files.read", meanwhile)
+    assert 0 == token("reader", "--role", "scraper", "--tokens-file", str(place)).code
+    assert [(2, True)] == [(one.code, "is at work" in one.err) for one in others]
+    assert 2 == len(read(place))
+    assert 0 == token("revoke", old.name, "--tokens-file", str(place)).code
+    assert 1 == len(read(place))

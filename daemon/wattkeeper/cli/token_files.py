@@ -4,7 +4,7 @@ import contextlib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from wattkeeper.aggregator.access.tokens import Token, TokensError, entry, parse, read
@@ -38,9 +38,10 @@ def add(path: Path, tokens: Iterable[Token]) -> None:
         CommandError: the file is wrong or cannot be written.
 
     """
-    text = _text(path) if path.exists() else _HEAD
-    pieces = [text.rstrip("\n") + "\n", *map(entry, tokens)]
-    _replace(path, "\n".join(pieces))
+    with _draft(path) as draft:
+        text = _text(path) if path.exists() else _HEAD
+        pieces = [text.rstrip("\n") + "\n", *map(entry, tokens)]
+        _replace(path, draft, "\n".join(pieces))
 
 
 def remove(path: Path, name: str) -> None:
@@ -50,16 +51,21 @@ def remove(path: Path, name: str) -> None:
         CommandError: there is no such token, or the file cannot be written.
 
     """
-    before = listed(path)
-    if name not in {one.name for one in before}:
-        raise CommandError(f"no token {name!r} is in {path}; `wattkeeper token list` names them")
-    kept = [block for block in _BLOCK.split(_text(path)) if not _is(block, name)]
-    text = "".join(kept)
-    with contextlib.suppress(TokensError):
-        if parse(text) == [one for one in before if one.name != name]:
-            _replace(path, text)
-            return
-    raise CommandError(f"{path} is written in a way of its own; take {name!r} out with an editor")
+    with _draft(path) as draft:
+        before = listed(path)
+        if name not in {one.name for one in before}:
+            raise CommandError(
+                f"no token {name!r} is in {path}; `wattkeeper token list` names them"
+            )
+        kept = [block for block in _BLOCK.split(_text(path)) if not _is(block, name)]
+        text = "".join(kept)
+        with contextlib.suppress(TokensError):
+            if parse(text) == [one for one in before if one.name != name]:
+                _replace(path, draft, text)
+                return
+        raise CommandError(
+            f"{path} is written in a way of its own; take {name!r} out with an editor"
+        )
 
 
 def _is(block: str, name: str) -> bool:
@@ -75,12 +81,17 @@ def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write the file anew, with the rights that it had; hashes may be read by anybody."""
-    parse(text)
+@contextlib.contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """Give a new file beside one that is read and then written anew; one at a time has it.
+
+    Raises:
+        CommandError: another command has it, or it cannot be made.
+
+    """
     draft = path.with_name(f"{path.name}.new")
     try:
-        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError as error:
         raise CommandError(
             f"another `wattkeeper token` is at work, or was ended: remove {draft} if none is"
@@ -88,18 +99,27 @@ def _replace(path: Path, text: str) -> None:
     except OSError as error:
         raise CommandError(f"{draft} cannot be written ({error.strerror})") from error
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        yield draft
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _replace(path: Path, draft: Path, text: str) -> None:
+    """Write the file anew, with the rights that it had; hashes may be read by anybody."""
+    parse(text)
+    try:
+        with draft.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            os.fsync(handle)
-            os.fchmod(handle, 0o644)
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), 0o644)
             if path.exists():
                 known = path.stat()
-                os.fchmod(handle, known.st_mode & 0o777)
-                os.fchown(handle, known.st_uid, known.st_gid)
+                os.fchmod(file.fileno(), known.st_mode & 0o777)
+                os.fchown(file.fileno(), known.st_uid, known.st_gid)
         draft.replace(path)
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise CommandError(f"{path} cannot be written ({error.strerror})") from error
 
 

@@ -84,7 +84,15 @@ async def test_another_version_names_the_fix(centre: Centre) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("node", ""), ("journal", "x" * 10_000), ("boot", ""), ("previous", b"short"), ("first", 0)],
+    [
+        ("node", ""),
+        ("node", "n1\nn2: fork: made up"),
+        ("cluster", "\x1b[2J"),
+        ("journal", "x" * 10_000),
+        ("boot", ""),
+        ("previous", b"short"),
+        ("first", 0),
+    ],
 )
 async def test_impossible_batches_name_the_field(centre: Centre, field: str, value: Any) -> None:
     """A batch that is well formed and makes no sense."""

@@ -95,6 +95,43 @@ LEDGER = Ledger.open("sqlite://")
 TURNS = st.lists(st.tuples(st.sampled_from(["n1", "n2"]), st.booleans()), max_size=12)
 
 
+def test_nobody_is_kept_from_delivering_by_a_node_that_makes_itself_its_twin(
+    ledger: Ledger, intake: Intake
+) -> None:
+    """It names another's GPU, and that one's boot only when the GPU stands under its own name."""
+    one = agent("n1")
+    run(one, 6)
+    one.journal.deliver(intake, NOW)
+    stranger = agent("n2", boot="boot-2")
+    stranger.journal.epochs[1] = EpochInfo("boot-2", "load")
+    run(stranger, 6)
+    stranger.journal.deliver(intake, NOW)
+    twin = Meter(Journal(name="journal-3", node="n2", boot="boot-1"), at_ms=T0, uj=FIRST_UJ)
+    twin.point()
+    run(twin, 12)
+    with pytest.raises(Refusal, match="claimed by n1 and n2"):
+        twin.journal.deliver(intake, NOW)
+    run(one, 6)
+    one.journal.deliver(intake, NOW)
+    intake.commit_sync()
+    assert next(row.events for row in nodes(ledger)) == {"conflict": 1}
+
+
+def test_a_gpu_that_was_moved_stands_where_it_is(ledger: Ledger, intake: Intake) -> None:
+    """As soon as its former node is silent: from then on a twin of the new one is refused."""
+    one, two, twin = agent("n1"), agent("n2", boot="boot-2"), agent("n3", boot="boot-2")
+    for meter in (two, twin):
+        meter.journal.epochs[1] = EpochInfo("boot-2", "load")
+    run(one, 6)
+    one.journal.deliver(intake, NOW)
+    for late_ms in (1_000, SILENT_MS):
+        run(two, 12)
+        two.journal.deliver(intake, NOW + late_ms)
+    run(twin, 12)
+    with pytest.raises(Refusal, match="claimed by n2 and n3"):
+        twin.journal.deliver(intake, NOW + SILENT_MS)
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(late_ms=st.integers(0, 40).map(lambda n: 500 * n), turns=TURNS)
 def test_no_joule_is_booked_twice(late_ms: int, turns: list[tuple[str, bool]]) -> None:

@@ -146,7 +146,7 @@ class Roster:
                 self._alarm(pending, name, journal.node, other, now_ms)
                 raise Refusal("two-live-meters", _claimed(name, other, journal.node))
         for meter in own:
-            if self._rival(meter.name, journal.node, batch.boot) is not None:
+            if self._was_moved(meter, batch.boot, now_ms):
                 self._claim(pending, meter, journal.node, now_ms)
 
     def learn(self, pending: Pending, journal: JournalBook, batch: Batch, now_ms: int) -> None:
@@ -230,16 +230,20 @@ class Roster:
             self._claim(pending, meter, node, now_ms)
 
     def _claim(self, pending: Pending, meter: MeterBook, node: NodeBook, now_ms: int) -> None:
-        """A GPU's UUID is one in the world: two live nodes that have it are one cloned one."""
-        other = self.by_uuid.get(meter.name)
+        """A GPU's UUID is one in the world: two live nodes that have it are one cloned one.
+
+        It stays with the node that had it first as long as that is live: else whoever names the GPU
+        of another node, and then its boot, would keep that node from delivering.
+        """
+        other = self.by_uuid.get(meter.name, meter)
+        if other.node != meter.node:
+            rival = self.node_by_id[other.node]
+            if other.info.boot == node.boot:
+                meter.take_over(pending, other)
+            elif self._is_live(rival, now_ms):
+                self._alarm(pending, meter.name, node, rival, now_ms)
+                return
         self.by_uuid[meter.name] = meter
-        if other is None or other.node == meter.node:
-            return
-        rival = self.node_by_id[other.node]
-        if other.info.boot == node.boot:
-            meter.take_over(pending, other)
-        elif self._is_live(rival, now_ms):
-            self._alarm(pending, meter.name, node, rival, now_ms)
 
     def _rival(self, name: str, node: NodeBook, boot: str) -> NodeBook | None:
         """Return the other node that has booked a GPU in this boot of the machine."""
@@ -247,6 +251,13 @@ class Roster:
         if other is None or other.node == node.id or other.info.boot != boot:
             return None
         return self.node_by_id[other.node]
+
+    def _was_moved(self, meter: MeterBook, boot: str, now_ms: int) -> bool:
+        """Tell whether a GPU stands under a node that is silent, and is this one's by now."""
+        other = self.by_uuid.get(meter.name, meter)
+        if other.node == meter.node or self._is_live(self.node_by_id[other.node], now_ms):
+            return False
+        return other.info.boot == boot or meter.end_ms > other.end_ms
 
     def _is_live(self, node: NodeBook, now_ms: int) -> bool:
         return now_ms - node.seen_ms <= self._takeover_after_ms

@@ -101,3 +101,14 @@ def test_how_long_names_are_kept(tmp_path: Path) -> None:
     assert settings(tmp_path).retention.identities == timedelta(days=396)
     with pytest.raises(ValueError, match="a day at least"):
         settings(tmp_path, retention={"identities": timedelta(hours=1)})
+
+
+@pytest.mark.parametrize("centre", [{"metrics": {"identity": "user"}}], indirect=True)
+async def test_metrics_forget_too(centre: Centre) -> None:
+    """Where users are exported, the next scrape tells the pseudonym."""
+    await centre.fed()
+    assert 'user="alice"' in await centre.text("/metrics")
+    _, done = await ask_to_forget(centre, user="alice")
+    centre.aggregator.exporter.expire()
+    told = await centre.text("/metrics")
+    assert ("alice" in told, f'user="{done["pseudonym"]}"' in told) == (False, True)

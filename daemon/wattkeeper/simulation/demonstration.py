@@ -13,6 +13,7 @@ from wattkeeper.agent.transport import HttpTransport
 from wattkeeper.aggregator.access.config import AccessSection
 from wattkeeper.aggregator.budget_config import BudgetSection
 from wattkeeper.aggregator.config import AggregatorSettings
+from wattkeeper.aggregator.limit_config import LimitsSection
 from wattkeeper.aggregator.runtime import Aggregator
 from wattkeeper.factors.settings import CarbonSection, FactorsSection, PriceSection, PueSection
 from wattkeeper.ledger.queries.balance import balance
@@ -29,6 +30,7 @@ _LOOK_S = 2.0
 _ASK_S = 0.5
 """Between two questions to the scheduler: half a minute of a fleet that runs 60 times as fast."""
 _TIMEOUT_S = 30.0
+_UNLIMITED = 1e6
 _MARKER = "SIMULATED"
 _KEEP_MS = 600_000
 _RACK = 4
@@ -99,6 +101,8 @@ class Demonstration:
             groups={"rack": self._racks()},
             budgets=_budgets(self.nodes, self.gpus),
             factors=_FACTORS,
+            # Its nodes deliver by a clock that runs faster than that of the limits.
+            limits=LimitsSection(deliveries=_UNLIMITED, entries=_UNLIMITED),
         )
         self._scheduler = SimulatedScheduler(self.fleet.cluster, self.fleet.time, _ASK_S)
         scheduler = self._scheduler

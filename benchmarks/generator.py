@@ -109,14 +109,13 @@ async def run(port: int, nodes: int, holders: int, seconds: int) -> Outcome:
     aggregator takes them as it takes any backlog.
     """
     outcome = Outcome()
-    connections = await _connect(port, nodes, outcome)
     head = (
         f"POST /v1/windows HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
         f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: %d\r\n\r\n"
     ).encode()
     fleet = Fleet(nodes, holders, _wall_ms() // WINDOW_MS * WINDOW_MS - WINDOW_MS)
     began = time.monotonic()
-    first = await _register(fleet, connections, head)
+    first, connections = await _register(fleet, port, head, outcome)
     registered_s = time.monotonic() - began
     await _settle(fleet, connections, head, first)
     loaded = Outcome(refused=outcome.refused, problems=outcome.problems, registered_s=registered_s)
@@ -133,25 +132,25 @@ async def run(port: int, nodes: int, holders: int, seconds: int) -> Outcome:
     return loaded
 
 
-async def _connect(port: int, nodes: int, outcome: Outcome) -> list[Node]:
+async def _register(
+    fleet: Fleet, port: int, head: bytes, outcome: Outcome
+) -> tuple[Round, list[Node]]:
+    """Send every node's first window with its dictionary, a bounded number at a time.
+
+    Each connects when it is its turn: a connection that says nothing is not kept.
+    """
     loop = asyncio.get_running_loop()
-    connections = []
-    for _ in range(nodes):
+    first = fleet.next_round()
+    connections: list[Node] = []
+    for i in range(fleet.nodes):
         _, node = await loop.create_connection(lambda: Node(outcome), "127.0.0.1", port)
         connections.append(node)
-    return connections
-
-
-async def _register(fleet: Fleet, connections: list[Node], head: bytes) -> Round:
-    """Send every node's first window with its dictionary, a bounded number at a time."""
-    first = fleet.next_round()
-    for i, node in enumerate(connections):
         node.post(fleet.first_body(i, first, _wall_ms()), first, head)
         if i >= _AT_ONCE:
             await connections[i - _AT_ONCE].answered.wait()
     for node in connections[-_AT_ONCE:]:
         await node.answered.wait()
-    return first
+    return first, connections
 
 
 async def _settle(fleet: Fleet, connections: list[Node], head: bytes, first: Round) -> None:

@@ -82,7 +82,10 @@ def _allow_files(connections: int) -> None:
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
-        logging.getLogger(__name__).warning(
-            "limits.connections: %d needs %d open files, this system allows %d: raise LimitNOFILE",
-            connections, wanted, allowed,
+        # Enough for most: what does not fit waits, and is told when it comes to that.
+        logging.getLogger(__name__).info(
+            "this system allows %d open files, %d fewer than limits.connections needs; "
+            "LimitNOFILE raises it",
+            allowed,
+            wanted - allowed,
         )  # fmt: skip

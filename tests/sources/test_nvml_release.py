@@ -49,7 +49,7 @@ async def test_release_each_by_one(bench: Bench) -> None:
     """When the last GPU is released, no child is left."""
     await bench.source.start()
     for i in range(4):
-        await bench.source.release(bench.fake.meter(i), 1)
+        await bench.source.release(bench.fake.meter(i), 60)
     assert child_pids() == []
     assert bench.finding().state == State.RELEASED
 

@@ -102,6 +102,14 @@ async def test_every_endpoint_by_every_role(centre: Centre) -> None:
     assert set(MAY) == served
 
 
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/west/124", "/v1/nodes", "/jobs", "/no"])
+async def test_no_cache_tells_one_what_another_asked(centre: Centre, path: str) -> None:
+    """Of a proxy that keeps what it passes on; neither answers nor that there is none."""
+    url = f"{centre.aggregator.url}{path}"
+    async with centre.session.get(url, headers=CALLERS["user"]) as answer:
+        assert "private, no-cache" == answer.headers["Cache-Control"]
+
+
 async def test_what_nobody_declared_is_closed() -> None:
     """A route beside the gate is nobody's."""
     known = KnownTokens(None, Troubles(), lambda: START_MS)

@@ -27,9 +27,6 @@ class Query(BaseModel):
         return {name for name, field in fields if get_origin(field.annotation) is tuple}
 
 
-_HEADERS = {"Cache-Control": "private, no-cache"}
-"""What is told is told to one caller: no cache in between may tell it to another."""
-
 Q = TypeVar("Q", bound=Query)
 T = TypeVar("T")
 Answered = BaseModel | Sequence[BaseModel] | bytes
@@ -120,7 +117,7 @@ class Endpoint(Generic[Q]):
                 body = work(query, scope)
             else:
                 body = await self.in_time(pool, work, query, scope)
-            return web.Response(body=body, content_type="application/json", headers=_HEADERS)
+            return web.Response(body=body, content_type="application/json")
 
         return handle
 

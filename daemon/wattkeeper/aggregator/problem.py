@@ -7,6 +7,8 @@ from aiohttp import web
 
 _log = logging.getLogger(__name__)
 CONTENT_TYPE = "application/problem+json"
+PRIVATE = "private, no-cache"
+"""`Cache-Control` of what is answered to one caller: a proxy's cache would tell it to the next."""
 
 
 class ProblemError(Exception):
@@ -44,7 +46,9 @@ def respond(problem: ProblemError) -> web.Response:
     }
     if problem.field:
         body["field"] = problem.field
-    headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else {}
+    headers = {"Cache-Control": PRIVATE}
+    if problem.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(problem.retry_after_s)
     return web.Response(

@@ -8,7 +8,7 @@ from wattkeeper.aggregator.access.caller import Caller
 from wattkeeper.aggregator.access.callers import Callers
 from wattkeeper.aggregator.access.roles import AGENTS, ANYONE, CLOSERS, Audience, Role
 from wattkeeper.aggregator.node_certificate import certificate_of
-from wattkeeper.aggregator.problem import ProblemError, expected
+from wattkeeper.aggregator.problem import PRIVATE, ProblemError, expected
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CALLER = web.RequestKey("CALLER", Caller)
@@ -82,7 +82,10 @@ class Gate:
             request[CALLER] = caller  # who is refused is known, too
             if Role.AGENT not in who or caller.proven or certificate_of(request) is None:
                 self._check(caller, who, request)
-        return await handler(request)
+        answer = await handler(request)
+        if who is not ANYONE:
+            answer.headers.setdefault("Cache-Control", PRIVATE)
+        return answer
 
     def _check(self, caller: Caller, who: Audience, request: web.Request) -> None:
         path = request.path[:80]

@@ -27,7 +27,7 @@ from wattkeeper.aggregator.page.jobs_page import JobPageQuery, JobsPageQuery, se
 from wattkeeper.aggregator.page.report_page import see_file, see_report
 from wattkeeper.aggregator.page.view import Page, View
 from wattkeeper.aggregator.page.words import environment
-from wattkeeper.aggregator.problem import CONTENT_TYPE, ProblemError
+from wattkeeper.aggregator.problem import CONTENT_TYPE, PRIVATE, ProblemError
 from wattkeeper.aggregator.reporting import ReportQuery
 
 STATIC = "/static/{name}"
@@ -130,7 +130,7 @@ class Pages:
         headers = {
             **_HEADERS,
             "Content-Security-Policy": made.policy,
-            "Cache-Control": "private, no-cache",
+            "Cache-Control": PRIVATE,
             "ETag": made.etag,
             "Vary": "Accept-Encoding",
         }

@@ -320,7 +320,7 @@ async def test_answers_are_as_documented(centre: Centre) -> None:
 async def test_slow_questions_hold_up_nobody(centre: Centre) -> None:
     """With every thread busy, probes, scrapes and deliveries go on."""
     release = threading.Event()
-    busy = [centre.aggregator._pool.submit(release.wait) for _ in range(4)]
+    busy = [centre.aggregator._threads.ask.submit(release.wait) for _ in range(4)]
     try:
         async with asyncio.timeout(20):
             assert (await centre.get("/healthz"))[0] == 200

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from tests.aggregator.conftest import Centre, settings, started
 from tests.aggregator.feeding import START_MS, Feeder
+from wattkeeper.aggregator.committing import Committing
 from wattkeeper.aggregator.opening import StartError
 from wattkeeper.aggregator.runtime import Aggregator
 from wattkeeper.ledger.store import LedgerError
@@ -165,10 +166,10 @@ async def test_run_ends_with_its_event(tmp_path: Path) -> None:
 async def test_run_dies_with_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A background task that fails unexpectedly takes the aggregator down, visibly."""
 
-    async def broken(_: Aggregator) -> None:
+    async def broken(_: Committing) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Aggregator, "_commit_forever", broken)
+    monkeypatch.setattr(Committing, "_run", broken)
     with pytest.raises(ZeroDivisionError):
         async with asyncio.timeout(20):
             await Aggregator(settings(tmp_path)).run(asyncio.Event())
@@ -178,10 +179,10 @@ async def test_no_task_ends_by_itself(tmp_path: Path, monkeypatch: pytest.Monkey
     """One that did would leave its work undone without a word."""
     aggregator = Aggregator(settings(tmp_path))
 
-    async def done() -> None:
+    async def done(_: Committing) -> None:
         await asyncio.sleep(0)
 
-    monkeypatch.setattr(aggregator, "_commit_forever", done)
+    monkeypatch.setattr(Committing, "_run", done)
     with pytest.raises(RuntimeError, match="the task 'commit' has ended"):
         async with asyncio.timeout(20):
             await aggregator.run(asyncio.Event())
@@ -226,7 +227,7 @@ async def test_much_that_waits_is_committed_before_the_pause_is_over(
     centre: Centre, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else deliveries would have to be left with the agents."""
-    monkeypatch.setattr("wattkeeper.aggregator.runtime.MAX_POSTINGS", 0)
+    monkeypatch.setattr("wattkeeper.aggregator.committing.MAX_POSTINGS", 0)
     feeder = Feeder()
     records = feeder.run(180)
     centre.clock[0] = feeder.at_ms

@@ -5,8 +5,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TypeVar
 
 from aiohttp import web
 
@@ -21,6 +21,7 @@ from wattkeeper.aggregator.auditing import Auditing
 from wattkeeper.aggregator.budgeting import Budgeting
 from wattkeeper.aggregator.cached import Cached
 from wattkeeper.aggregator.closed import Closed
+from wattkeeper.aggregator.committing import Committing
 from wattkeeper.aggregator.config import AggregatorSettings
 from wattkeeper.aggregator.fetching import Fetching
 from wattkeeper.aggregator.fleet import Fleet
@@ -45,15 +46,14 @@ from wattkeeper.aggregator.recording import Recording
 from wattkeeper.aggregator.shown_jobs import ShownJobs
 from wattkeeper.aggregator.snapshot import DeliveryCounts, Looker
 from wattkeeper.aggregator.targets import Targets
+from wattkeeper.aggregator.threads import Threads
 from wattkeeper.aggregator.troubles import Troubles
 from wattkeeper.aggregator.windows import Deliveries
 from wattkeeper.budgets.budget import Budget
-from wattkeeper.ledger.grants import granting_clusters
-from wattkeeper.ledger.intake import MAX_POSTINGS, Intake
+from wattkeeper.ledger.intake import Intake
 from wattkeeper.ledger.lease import Lease
 from wattkeeper.ledger.queries.shown import newest_workload
-from wattkeeper.ledger.settlement import settle
-from wattkeeper.ledger.store import LeaseLostError, Ledger, LedgerError
+from wattkeeper.ledger.store import Ledger
 from wattkeeper.listening import door
 from wattkeeper.listening.keeper import Keeper
 from wattkeeper.listening.unix_door import SocketError, UnixDoor
@@ -66,13 +66,11 @@ _FRESH_S = 5.0
 """Age up to which `/metrics` shows the same snapshot again."""
 _PATIENCE_S = 3.0
 """How long a scrape waits for a new snapshot where there is an older one."""
-_THREADS = 4
-_COMMIT_RATIO = 9
-"""Pause after a commit, in lengths of it: commits take a tenth of the time at most."""
-_LONGEST_PAUSE_S = 300.0
 _BOOKS_WAIT = "nothing is lost: agents keep what is not committed, and it is tried again"
 
 _log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def wall_ms() -> int:
@@ -119,85 +117,58 @@ class Aggregator:
         self.callers = Callers(
             settings.access, settings.listen, settings.token, self._tokens, now_ms
         )
+        self._committing: Committing | None = None
         self._leading: Leading | None = None
         self._budgets: list[Budget] = []
         self._budgeting: Budgeting | None = None
         self._identities: Identities | None = None
         self._auditing: Auditing | None = None
-        self._pool = ThreadPoolExecutor(_THREADS, "ask")
-        # Apart from the questions, so that slow ones hold up neither deliveries nor scrapes.
-        self._writer = ThreadPoolExecutor(1, "commit")
-        self._scraper = ThreadPoolExecutor(1, "scrape")
-        self._looker = ThreadPoolExecutor(1, "look")
-        self._checker = ThreadPoolExecutor(1, "check")
-        self._unpacker = ThreadPoolExecutor(1, "unpack")
-        self._recorder = ThreadPoolExecutor(1, "record")
-        self._assessor = ThreadPoolExecutor(1, "budgets")
-        self._reader = ThreadPoolExecutor(2, "read")
-        self._renderer = ThreadPoolExecutor(2, "page")
+        self._threads = Threads()
 
     @property
     def ledger(self) -> Ledger:
         """The open ledger."""
-        if self._ledger is None:
-            raise RuntimeError("the aggregator is not started")
-        return self._ledger
+        return _started(self._ledger)
 
     @property
     def lease(self) -> Lease:
         """Its share in what one aggregator does for all."""
-        if self._lease is None:
-            raise RuntimeError("the aggregator is not started")
-        return self._lease
+        return _started(self._lease)
 
     @property
     def intake(self) -> Intake:
         """Where deliveries go."""
-        if self._intake is None:
-            raise RuntimeError("the aggregator is not started")
-        return self._intake
+        return _started(self._intake)
 
     @property
     def budgeting(self) -> Budgeting:
         """What evaluates budgets."""
-        if self._budgeting is None:
-            raise RuntimeError("the aggregator is not started")
-        return self._budgeting
+        return _started(self._budgeting)
 
     @property
     def identities(self) -> Identities:
         """What keeps names of people for a time."""
-        if self._identities is None:
-            raise RuntimeError("the aggregator is not started")
-        return self._identities
+        return _started(self._identities)
 
     @property
     def auditing(self) -> Auditing:
         """What notes who reads about others and who changes what."""
-        if self._auditing is None:
-            raise RuntimeError("the aggregator is not started")
-        return self._auditing
+        return _started(self._auditing)
 
     @property
     def exporter(self) -> Exporter:
         """What renders `/metrics`."""
-        if self._exporter is None:
-            raise RuntimeError("the aggregator is not started")
-        return self._exporter
+        return _started(self._exporter)
 
     @property
     def pricing(self) -> Pricing:
         """What knows price, carbon intensity and PUE."""
-        if self._pricing is None:
-            raise RuntimeError("the aggregator is not started")
-        return self._pricing
+        return _started(self._pricing)
 
     @property
     def app(self) -> web.Application:
         """The HTTP application that is served."""
-        if self._runner is None:
-            raise RuntimeError("the aggregator is not started")
-        return self._runner.app
+        return _started(self._runner).app
 
     @property
     def url(self) -> str:
@@ -214,24 +185,20 @@ class Aggregator:
 
         """
         try:
-            await asyncio.get_running_loop().run_in_executor(self._writer, self._open)
+            await asyncio.get_running_loop().run_in_executor(self._threads.commit, self._open)
             await self._listen()
         except BaseException:
             await self.stop()
             raise
-        self._tasks.append(asyncio.create_task(self._commit_forever(), name="commit"))
+        self._tasks += _started(self._committing).begin()
         self._tasks += self._tokens.begin()
-        if self._recording is not None:
-            pause_s = self.settings.commit_interval.total_seconds()
-            recording = self._recording.run(self._recorder, pause_s, self._now_ms)
-            self._tasks.append(asyncio.create_task(recording, name="record"))
         self._leading = Leading(
             self.ledger,
             self.lease,
             self._schedulers,
             self.polls,
             troubles=self._troubles,
-            writer=self._writer,
+            writer=self._threads.commit,
             settle=self.settle,
             now_ms=self._now_ms,
         )
@@ -241,7 +208,7 @@ class Aggregator:
             self.ledger,
             leads=lambda: self.lease.token is not None,
             troubles=self._troubles,
-            writer=self._writer,
+            writer=self._threads.commit,
             now_ms=self._now_ms,
         )
         self._tasks += fetching.begin()
@@ -260,17 +227,14 @@ class Aggregator:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks.clear()
-        if self._intake is not None:
-            await self.commit()
-            self._intake = None
+        if self._committing is not None:
+            await self._committing.commit()
+            self._committing = None
         await self._end_writing()
         if self._api is not None:
             self._api.close()
             self._api = None
-        pools = (self._pool, self._scraper, self._looker, self._checker, self._renderer)
-        others = (self._assessor, self._unpacker, self._reader, self._writer, self._recorder)
-        for pool in (*pools, *others):
-            pool.shutdown()
+        self._threads.end()
         self.callers.close()
         if self._recording is not None:
             self._recording.store.close()
@@ -333,46 +297,12 @@ class Aggregator:
         return found
 
     async def commit(self) -> bool:
-        """Commit what was taken; False if the ledger did not take it (the next try may).
-
-        The history is flushed with it, so that agents may release what is in both.
-        """
-        loop = asyncio.get_running_loop()
-        if self._recording is not None:
-            await loop.run_in_executor(self._recorder, self._recording.flush)
-        try:
-            await loop.run_in_executor(self._writer, self._commit)
-        except (LedgerError, OSError) as error:
-            self._counts.taken["commit_failures"] += 1
-            self._troubles.failed("commit", error)
-            return False
-        self._troubles.recovered("commit")
-        self._counts.committed_ms = self._now_ms()
-        self._counts.moved = self.intake.counts.moved
-        return True
+        """Commit what was taken; see `Committing`."""
+        return await _started(self._committing).commit()
 
     async def settle(self) -> bool:
-        """Settle what can be, piece by piece; False if the database did not take it."""
-        loop = asyncio.get_running_loop()
-        try:
-            while await loop.run_in_executor(self._writer, self._settle):
-                pass
-        except LeaseLostError:
-            return True
-        except LedgerError as error:
-            self._troubles.failed("settlement", error)
-            return False
-        self._troubles.recovered("settlement")
-        return True
-
-    def _settle(self) -> bool:
-        now_ms = self._now_ms()
-        self.intake.follow_grants(granting_clusters(self.ledger, now_ms))
-        return self.lease.token is not None and settle(self.ledger, now_ms)
-
-    def _commit(self) -> None:
-        self.intake.commit_sync()
-        self._targets.save()
+        """Settle what can be; see `Committing`."""
+        return await _started(self._committing).settle()
 
     def _open(self) -> None:
         settings = self.settings
@@ -388,6 +318,18 @@ class Aggregator:
         store = open_history(settings, self._ledger)
         if store is not None:
             self._recording = Recording(store, self._ledger, self._intake, self._troubles)
+        self._committing = Committing(
+            self._ledger,
+            self._intake,
+            self._lease,
+            self._recording,
+            self._targets,
+            self._counts,
+            shortest_s=settings.commit_interval.total_seconds(),
+            troubles=self._troubles,
+            threads=self._threads,
+            now_ms=self._now_ms,
+        )
         # Here, since time zones are files.
         self._budgets = [section.budget(name) for name, section in settings.budgets.items()]
         self._targets.load()
@@ -404,7 +346,7 @@ class Aggregator:
             fleet,
             self.lease,
             alerts=settings.alerts,
-            pool=self._assessor,
+            pool=self._threads.budgets,
             silent_after_ms=milliseconds(settings.silent_after),
             troubles=self._troubles,
             now_ms=self._now_ms,
@@ -419,8 +361,8 @@ class Aggregator:
             self._targets,
             self._counts,
             limiting,
-            pool=self._unpacker,
-            reader=self._reader,
+            pool=self._threads.unpack,
+            reader=self._threads.read,
             now_ms=self._now_ms,
         )
         self._api = Api(
@@ -433,13 +375,13 @@ class Aggregator:
             pricing=self.pricing,
             leads=lambda: self.lease.token is not None,
         )
-        statements = Closed(ledger, self.pricing, pool=self._pool, now_ms=self._now_ms)
+        statements = Closed(ledger, self.pricing, pool=self._threads.ask, now_ms=self._now_ms)
         self._identities = Identities(
             ledger,
             milliseconds(settings.retention.identities),
             leads=lambda: self.lease.token is not None,
             troubles=self._troubles,
-            writer=self._writer,
+            writer=self._threads.commit,
             now_ms=self._now_ms,
         )
         self._auditing = Auditing(
@@ -448,7 +390,7 @@ class Aggregator:
             partial(configured, settings, self._tokens),
             leads=lambda: self.lease.token is not None,
             troubles=self._troubles,
-            writer=self._writer,
+            writer=self._threads.commit,
             now_ms=self._now_ms,
         )
         app = build(
@@ -464,9 +406,9 @@ class Aggregator:
             self._auditing,
             self._exporter,
             Gate(self.callers),
-            self._pool,
-            self._scraper,
-            self._renderer,
+            self._threads.ask,
+            self._threads.scrape,
+            self._threads.page,
             self._keeper,
             limiting,
         )
@@ -515,7 +457,7 @@ class Aggregator:
             self.lease,
             self._recording,
             self._certificates,
-            checker=self._checker,
+            checker=self._threads.check,
             budgets=self.budgeting.figures,
             now_ms=self._now_ms,
         )
@@ -524,7 +466,7 @@ class Aggregator:
             looker.look,
             _FRESH_S,
             rests=3,
-            pool=self._looker,
+            pool=self._threads.look,
             patience_s=_PATIENCE_S,
             parts=looker.parts,
         )
@@ -536,22 +478,8 @@ class Aggregator:
             scraped=looker.scraped,
         )
 
-    async def _commit_forever(self) -> None:
-        pause_s = shortest_s = self.settings.commit_interval.total_seconds()
-        while True:
-            await self._pause(pause_s)
-            began_s = time.monotonic()
-            await self.commit()
-            await self.settle()
-            # A commit costs by the sums it touches, not by the windows that went into them: on a
-            # large fleet fewer commits take in as much for less. The agents keep what is not in.
-            lasted_s = time.monotonic() - began_s
-            pause_s = max(shortest_s, min(_LONGEST_PAUSE_S, _COMMIT_RATIO * lasted_s))
 
-    async def _pause(self, seconds: float) -> None:
-        """Wait, but not until so much is waiting that deliveries would have to be left."""
-        until_s = time.monotonic() + seconds
-        while (left_s := until_s - time.monotonic()) > 0:
-            if self.intake.pending_postings > MAX_POSTINGS * 3 // 4:
-                return
-            await asyncio.sleep(min(1.0, left_s))
+def _started(part: T | None) -> T:
+    if part is None:
+        raise RuntimeError("the aggregator is not started")
+    return part

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import threading
 import tracemalloc
 import zlib
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,8 +17,12 @@ from hypothesis import strategies as st
 
 from tests.aggregator.conftest import Centre
 from tests.aggregator.feeding import Feeder
+from tests.aggregator.roles import ask, guarded
 from wattkeeper.aggregator.limiting import Rates
+from wattkeeper.aggregator.report_answers import Report
+from wattkeeper.aggregator.reporting import Reporting, ReportQuery
 from wattkeeper.delivery import wire
+from wattkeeper.ledger.queries.scope import Scope
 from wattkeeper.model.holder import HolderInfo
 from wattkeeper.model.meter import Component, MeterInfo
 from wattkeeper.model.window import EpochInfo
@@ -53,6 +59,35 @@ async def test_too_many_questions_are_429(centre: Centre) -> None:
         assert "limits.questions" in (await answer.json(content_type=None))["detail"]
     assert (await centre.deliver(Feeder().batch([])))[0] == 200
     assert centre.aggregator._counts.taken["refused_questions"] == 6
+
+
+async def test_one_who_asks_much_at_once_lets_others_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few of the long questions of one are asked at a time: who comes next waits for those."""
+    asked: list[str] = []
+    gate = threading.Event()
+    report = Reporting.report
+
+    def slow(self: Reporting, query: ReportQuery, scope: Scope | None) -> Report:
+        assert scope is not None
+        asked.append(scope.user)
+        gate.wait(10)
+        return report(self, query, scope)
+
+    monkeypatch.setattr(Reporting, "report", slow)
+    async with guarded(tmp_path) as centre, asyncio.timeout(30), asyncio.TaskGroup() as group:
+        many = [group.create_task(ask(centre, "user", "/v1/report")) for _ in range(30)]
+        while not asked:
+            await asyncio.sleep(0.01)
+        assert (await ask(centre, "public", "/healthz"))[0] == 200
+        other = group.create_task(ask(centre, "manager", "/v1/report"))
+        await ask(centre, "manager", "/v1/fleet")
+        gate.set()
+        assert (await other)[0] == 200
+        assert {(await one)[0] for one in many} == {200}
+    assert asked.index("ann") <= 4
+    assert len(asked) == 31
 
 
 @pytest.mark.parametrize("centre", [FEW], indirect=True)

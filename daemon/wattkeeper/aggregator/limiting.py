@@ -1,5 +1,6 @@
 """How much may come how fast: questions by caller, deliveries by node, bodies by memory."""
 
+import asyncio
 import contextlib
 import math
 import time
@@ -8,11 +9,12 @@ from collections.abc import AsyncIterator, Callable, Hashable
 
 from aiohttp import web
 
-from wattkeeper.aggregator.access.gate import Handler, caller_of
+from wattkeeper.aggregator.access.gate import CALLER, Handler, caller_of
 from wattkeeper.aggregator.limit_config import LimitsSection
 from wattkeeper.aggregator.problem import ProblemError
 from wattkeeper.delivery.wire import MAX_BODY, Batch
 from wattkeeper.listening.keeper import address_of
+from wattkeeper.listening.turns import Turns
 
 _MOST_KEYS = 100_000
 """Callers or nodes that are remembered; of more, those that were silent for longest are not."""
@@ -22,6 +24,9 @@ _ENTRIES_BURST_S = 300
 _JOURNALS = 0.1
 _JOURNALS_BURST_S = 100
 """A node has another journal when it is installed anew, restored or cloned: ten at once will do."""
+_AT_ONCE = 4
+"""Questions of one caller that are asked at a time; more wait. Others' wait behind these alone."""
+_PATIENCE_S = 60.0
 _MIB = 1 << 20
 
 
@@ -64,6 +69,7 @@ class Limiting:
         self._deliveries = Rates(settings.deliveries)
         self._entries = Rates(settings.entries, _ENTRIES_BURST_S)
         self._journals = Rates(_JOURNALS, _JOURNALS_BURST_S)
+        self._turns = Turns(_AT_ONCE)
         self._most_bytes = settings.bodies * _MIB
         self._bytes = 0
         self.most_nodes = settings.nodes
@@ -81,7 +87,22 @@ class Limiting:
             except ProblemError:
                 self._counts["refused_questions"] += 1
                 raise
+            if CALLER in request:  # a probe waits for nobody
+                async with self._turn(key):
+                    return await handler(request)
         return await handler(request)
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, key: Hashable) -> AsyncIterator[None]:
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    await stack.enter_async_context(self._turns.turn(key))
+            except TimeoutError as error:
+                self._counts["refused_questions"] += 1
+                detail = f"{_AT_ONCE} questions of yours are not answered yet; wait for them"
+                raise ProblemError(429, "too-many", detail, retry_after_s=5) from error
+            yield
 
     def delivery(self, batch: Batch) -> None:
         """Take a delivery of a node, and what it adds to the dictionary.

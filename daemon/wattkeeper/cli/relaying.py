@@ -20,6 +20,7 @@ from wattkeeper.listening import door
 from wattkeeper.listening.connection import Limits
 from wattkeeper.listening.keeper import Keeper
 from wattkeeper.listening.peers import Account, Accounts, uid_of
+from wattkeeper.listening.turns import Turns
 from wattkeeper.listening.unix_door import UnixDoor
 from wattkeeper.tls.client import ClientCertificates
 from wattkeeper.tls.token import read_token
@@ -65,8 +66,7 @@ class Relay:
         self._way = way
         self._accounts = Accounts()
         self._troubles = Troubles()
-        self._turns: dict[int, asyncio.Semaphore] = {}
-        self._waiting: Counter[int] = Counter()
+        self._turns = Turns(_AT_ONCE)
 
     @asynccontextmanager
     async def listening(self, path: Path) -> AsyncIterator[None]:
@@ -94,25 +94,12 @@ class Relay:
         try:
             if request.method not in _METHODS:
                 raise ProblemError(405, "method-not-allowed", "this relay asks, and never writes")
-            async with asyncio.timeout(_PATIENCE_S), self._turn(uid):
+            async with asyncio.timeout(_PATIENCE_S), self._turns.turn(uid):
                 return await self._pass_on(request, await self._account(uid))
         except ProblemError as problem:
             return respond(problem)
         except TimeoutError:
             return respond(ProblemError(503, "too-slow", "the aggregator does not answer in time"))
-
-    @asynccontextmanager
-    async def _turn(self, uid: int) -> AsyncIterator[None]:
-        """Let each user have so many questions at a time: nobody keeps others out."""
-        turns = self._turns.setdefault(uid, asyncio.Semaphore(_AT_ONCE))
-        self._waiting[uid] += 1
-        try:
-            async with turns:
-                yield
-        finally:
-            self._waiting[uid] -= 1
-            if not self._waiting[uid]:
-                del self._waiting[uid], self._turns[uid]
 
     async def _account(self, uid: int) -> Account:
         try:

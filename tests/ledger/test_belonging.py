@@ -1,6 +1,8 @@
 """The rules by themselves: which run a holder belongs to where the times alone decide."""
 
-from wattkeeper.ledger.belonging import assign
+import pytest
+
+from wattkeeper.ledger.belonging import Cluster, assign, gather
 from wattkeeper.ledger.runs import Held, Run
 
 SECOND = 1_000
@@ -66,3 +68,26 @@ def test_a_sluid_outweighs_the_times() -> None:
     wrong_clock = held(1, 1, 5_000, 6_000, first)
     unknown = held(2, 1, 10, 20, "s1G5M83WF2QA09")
     assert found(runs, wrong_clock, unknown, held(3, 2, 10, 20)) == [1, None, 1]
+
+
+def test_thousands_of_jobs_that_a_node_says_are_one_cost_no_more_than_they_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where each is told to have been another run of one number."""
+    compared = 0
+    takes = Cluster.takes
+
+    def counted(self: Cluster, held: Held) -> bool:
+        nonlocal compared
+        compared += 1
+        return takes(self, held)
+
+    monkeypatch.setattr(Cluster, "takes", counted)
+    many = range(2_000)
+    made_up = "s1G5M83WF2QA00"
+    linked = [Held(n, 1, "slurm", str(n), made_up, 0, 0) for n in many]
+    assert len(many) == len(gather(linked))
+    assert compared <= 2 * len(many)
+    runs = [Held(n, 1, "slurm", f"s1G5M83W{n:06}", "7", 0, 0) for n in many]
+    assert len(many) == len(gather(runs))
+    assert compared <= 110 * len(many)

@@ -5,9 +5,10 @@ sides know, then the scheduler's times. Only where no scheduler has spoken do li
 What comes out depends on what is known alone, never on the order in which it became known.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 
 from wattkeeper.ledger.runs import SAME_START_MS, TOUCH_MS, Held, Run, counts_differ
 from wattkeeper.schedulers.base import WorkloadInfo
@@ -17,6 +18,8 @@ CLOCKS_MS = 2_000
 _MOVED_MS = 3_600_000
 """Slurm moves a start to when the nodes that it had to power up were ready."""
 _ALWAYS = 1 << 61
+_MOST_RUNS = 100
+"""Runs of one number, the newest, that a holder may be of where no id tells."""
 
 
 def meant(runs: Sequence[Run], info: WorkloadInfo) -> Run | None:
@@ -87,26 +90,63 @@ class Cluster:
             self.starts.add(held.start_ms)
 
 
-def gather(holders: Iterable[Held]) -> list[Cluster]:
-    """Put holders of one id together whose lives touch, and nothing says that they are two."""
-    clusters: list[Cluster] = []
-    for held in sorted(holders, key=lambda held: (held.birth_ms, held.id)):
-        fit = next((one for one in reversed(clusters) if one.takes(held)), None)
+class _Gathered:
+    """Clusters, found by what they have in common with a holder.
+
+    Ids are what nodes say: whoever says that thousands of jobs are one costs no more than they do.
+    """
+
+    def __init__(self) -> None:
+        self.clusters: list[Cluster] = []
+        self._by_unique: dict[str, Cluster] = {}
+        self._by_number: dict[str, list[Cluster]] = {}
+
+    def put(self, held: Held) -> None:
+        """Put a holder into the newest cluster that takes it, or into one of its own."""
+        fit = next((one for one in self._near(held) if one.takes(held)), None)
         if fit is None:
             fit = Cluster()
-            clusters.append(fit)
+            self.clusters.append(fit)
+            self._by_number.setdefault(held.number, []).append(fit)
+        elif held.number and not fit.number:
+            self._by_number.setdefault(held.number, []).append(fit)
         fit.add(held)
-    return clusters
+        self._by_unique.update(dict.fromkeys(held.uniques, fit))
+
+    def _near(self, held: Held) -> Iterator[Cluster]:
+        for unique in sorted(held.uniques & self._by_unique.keys()):
+            yield self._by_unique[unique]
+        if held.number:
+            yield from self._newest(held.number)
+            yield from self._newest("")
+        else:
+            yield from islice(reversed(self.clusters), _MOST_RUNS)
+
+    def _newest(self, number: str) -> Iterator[Cluster]:
+        return islice(reversed(self._by_number.get(number, [])), _MOST_RUNS)
+
+
+def gather(holders: Iterable[Held]) -> list[Cluster]:
+    """Put holders of one id together whose lives touch, and nothing says that they are two."""
+    gathered = _Gathered()
+    for held in sorted(holders, key=lambda held: (held.birth_ms, held.id)):
+        gathered.put(held)
+    return gathered.clusters
 
 
 def assign(runs: Sequence[Run], holders: Sequence[Held]) -> dict[int, Run]:
     """Return, by holder, the run of the scheduler's to which it belongs; others are left out."""
     lives = _lives(runs)
+    by_id: dict[str, list[int]] = {}
+    for at, life in enumerate(lives):
+        for one in {life.run.raw_id, life.run.other_id} - {""}:
+            by_id.setdefault(one, []).append(at)
     found: dict[int, Run] = {}
     homes: set[tuple[int, int]] = set()
     rest: list[tuple[Held, list[_Life]]] = []
     for held in holders:
-        fitting = [life for life in lives if life.fits(held)]
+        near = {at for one in (held.raw_id, held.other_id) for at in by_id.get(one, ())}
+        fitting = [lives[at] for at in sorted(near) if lives[at].fits(held)]
         fitting = [life for life in fitting if life.is_same(held)] or fitting
         started = [life for life in fitting if life.started_with(held)]
         around = [life for life in started or fitting if life.distance_ms(held) <= CLOCKS_MS]
@@ -137,10 +177,8 @@ class _Life:
     end_ms: int
 
     def fits(self, held: Held) -> bool:
-        """Tell whether the ids agree, and nothing else that both know says no."""
-        run, ids = self.run, {held.raw_id, held.other_id} - {""}
-        if run.raw_id not in ids and run.other_id not in ids:
-            return False
+        """Tell whether nothing that both know says no, where an id of theirs is the same."""
+        run = self.run
         if held.uniques and run.uniques:
             return self.is_same(held)
         if counts_differ(run.token, held.token):

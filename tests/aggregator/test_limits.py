@@ -182,6 +182,25 @@ async def test_bombs_take_neither_memory_nor_the_loop(centre: Centre) -> None:
     assert peak < 3 * wire.MAX_BATCH
 
 
+async def test_who_leaves_amid_a_body_writes_no_log(
+    centre: Centre, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It takes nothing but a connection, so that it could be done all day."""
+    host, _, port = centre.aggregator.url.removeprefix("http://").partition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    head = f"POST /v1/windows HTTP/1.1\r\nHost: x\r\nContent-Type: {wire.CONTENT_TYPE}\r\n"
+    writer.write(f"{head}Content-Length: 1000\r\n\r\nx".encode())
+    await writer.drain()
+    assert (await centre.deliver(Feeder().batch([])))[0] == 200
+    writer.close()
+    await writer.wait_closed()
+    counts = centre.aggregator._counts.refused
+    async with asyncio.timeout(10):
+        while not counts["cut-short"]:
+            await asyncio.sleep(0.01)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("centre", [FEW], indirect=True)
 async def test_many_large_bodies_at_once_have_room_for_some(centre: Centre) -> None:
     """The others are 429, so that agents send them again; what was received is free again."""

@@ -132,21 +132,24 @@ class Limiting:
 
         Raises:
             HTTPRequestEntityTooLarge: it has more than MAX_BODY bytes.
-            ProblemError: 429, too many bodies are on their way.
+            ProblemError: 429, too many bodies are on their way; 400, it broke off.
 
         """
         if (request.content_length or 0) > MAX_BODY:
             raise web.HTTPRequestEntityTooLarge(MAX_BODY, request.content_length or 0)
         body = bytearray()
         try:
-            async for chunk in request.content.iter_any():
-                body += chunk
-                self._bytes += len(chunk)
-                if len(body) > MAX_BODY:
-                    raise web.HTTPRequestEntityTooLarge(MAX_BODY, len(body))
-                if self._bytes > self._most_bytes:
-                    detail = "many deliveries are on their way here; send it again later"
-                    raise ProblemError(429, "busy", detail, retry_after_s=5)
+            try:
+                async for chunk in request.content.iter_any():
+                    body += chunk
+                    self._bytes += len(chunk)
+                    if len(body) > MAX_BODY:
+                        raise web.HTTPRequestEntityTooLarge(MAX_BODY, len(body))
+                    if self._bytes > self._most_bytes:
+                        detail = "many deliveries are on their way here; send it again later"
+                        raise ProblemError(429, "busy", detail, retry_after_s=5)
+            except ConnectionError as error:
+                raise ProblemError(400, "cut-short", "the body broke off", "body") from error
             yield bytes(body)
         finally:
             self._bytes -= len(body)

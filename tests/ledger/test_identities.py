@@ -174,6 +174,15 @@ def test_a_pod_is_called_by_its_uid(ledger: Ledger) -> None:
     assert "ines" not in everything(ledger)
 
 
+def test_who_is_called_like_a_kind_changes_no_kind(ledger: Ledger) -> None:
+    """An open breach is told by its kind, which has to stay."""
+    told = '{"kind":"energy","top":[{"kind":"user","name":"%s"},{"kind":"user","name":"x"}]}'
+    reach(ledger, "lab", "warn", T0, 1.0, None, told % "user")
+    done = forget(ledger, "user", LATER)
+    assert 1 == done.breaches
+    assert [told % done.pseudonym] == [one.detail for one in history(ledger, ["lab"], 1)["lab"]]
+
+
 def test_old_breaches_name_no_people(ledger: Ledger) -> None:
     """What ended long ago tells accounts and nodes; what has not ended is as it was."""
     top = ",".join(f'{{"kind":"{kind}","name":"x"}}' for kind in ("user", "job", "account"))

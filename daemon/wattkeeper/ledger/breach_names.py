@@ -52,7 +52,11 @@ def _change(
 def _renamed(told: Any, *, user: str, called: str) -> Any:
     """Return the same with a user called something else in every text."""
     if isinstance(told, dict):
-        return {key: _renamed(one, user=user, called=called) for key, one in told.items()}
+        # A kind is a word of ours, also where somebody is called so.
+        return {
+            key: one if key == "kind" else _renamed(one, user=user, called=called)
+            for key, one in told.items()
+        }
     if isinstance(told, list):
         return [_renamed(one, user=user, called=called) for one in told]
     return without(told, user, called) if isinstance(told, str) else told

@@ -59,3 +59,15 @@ def test_there_is_room_again_when_all_have_left() -> None:
             assert one is not None
             keeper.leave(one)
     assert not keeper._by_address
+
+
+def test_a_user_of_this_machine_takes_no_room_from_others() -> None:
+    """Through the socket; also with connections that have asked once and rest."""
+    keeper = Keeper(Limits(connections=5, per_address=5, per_user=2), Counter())
+    for _ in range(2):
+        assert _enter(keeper, "uid 7") is not None
+    keeper._silent.clear()
+    assert _enter(keeper, "uid 7") is None
+    assert keeper.refused == Counter(address=1)
+    for address in ("uid 8", "uid 8", "10.0.0.1"):
+        assert _enter(keeper, address) is not None

@@ -28,6 +28,7 @@ _AGAIN_S = 60.0
 _NOT_REACHED = (
     "copies of the ledger and its backups",
     "what was exported, printed or sent: CSV, pages, alerts",
+    "the tokens file, access.operators and access.managers; logs",
     "Prometheus and its remote storage, where metrics.identity is user",
     "the scheduler's own accounting; nodes, until they have delivered",
 )

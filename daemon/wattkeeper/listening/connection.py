@@ -17,7 +17,7 @@ from wattkeeper.listening.deadlines import Deadlines
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a listener bears: connections in all and of one address, and seconds.
+    """What a listener bears: connections in all, of an address, of a user of this machine; seconds.
 
     `header_s`: from a request's first byte, or the connection's begin, to its whole header, and for
     the TLS handshake; `body_s`: from there to its whole body; `answer_s`: in which a client has to
@@ -30,6 +30,7 @@ class Limits:
     body_s: float = 60.0
     answer_s: float = 60.0
     idle_s: float = 400.0
+    per_user: int = 256
 
 
 class SlowBodyError(TimeoutError):

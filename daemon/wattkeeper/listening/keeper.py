@@ -13,6 +13,10 @@ from wattkeeper.listening.connection import Connection, Limits, Times
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+USER = "uid "
+"""What the address of a user of this machine begins with, who asks through a unix socket."""
+
+
 class Keeper:
     """One book for an application, however many addresses it listens on.
 
@@ -45,7 +49,8 @@ class Keeper:
         `make` gives it a handler, `admits` judges its client's certificate.
         """
         address = address_of(peer)
-        crowd = self._by_address[address] >= self.limits.per_address
+        most = self.limits.per_user if address.startswith(USER) else self.limits.per_address
+        crowd = self._by_address[address] >= most
         if (crowd or len(self._all) >= self.limits.connections) and not self._make_room(
             address if crowd else None
         ):

@@ -7,7 +7,7 @@ from pathlib import Path
 from aiohttp import web
 
 from wattkeeper.listening.door import Door
-from wattkeeper.listening.keeper import Keeper
+from wattkeeper.listening.keeper import USER, Keeper
 from wattkeeper.listening.peers import peer_uid
 
 _BACKLOG = 1024
@@ -80,4 +80,4 @@ class UnixDoor(Door):
 
     def _enter(self, sock: socket.socket, peer: object) -> None:
         del peer  # a unix socket's is empty
-        super()._enter(sock, (f"uid {peer_uid(sock)}",))
+        super()._enter(sock, (f"{USER}{peer_uid(sock)}",))

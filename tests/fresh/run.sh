@@ -49,6 +49,7 @@ wheel() {
 }
 
 mmdebstrap --quiet --variant=minbase --include=python3 bookworm "$folder/base"
+printf '127.0.0.1 localhost\n::1 localhost\n' >"$folder/base/etc/hosts" # as any installer does
 cp "${PIP_CERT:-$certificates}" "$folder/base/opt/certificates.pem"
 (($#)) || set -- up wheel test
 for what; do

@@ -166,7 +166,7 @@ class Unwatched:
 def without_hardware(gpus: Counters, kubelet: Kubelet) -> Iterator[None]:
     """Put these where an agent looks for a driver, a kubelet, inotify and Slurm's commands."""
     with (
-        patch("wattkeeper.agent.build.NvmlSource", lambda *_, **__: gpus),
+        patch("wattkeeper.agent.gpus.NvmlSource", lambda *_, **__: gpus),
         patch("wattkeeper.agent.slurm.squeue", lambda _node: None),
         patch("wattkeeper.holders.cgroups.TreeWatch", Unwatched),
         # Looks between the samples would come by the machine's own clock.

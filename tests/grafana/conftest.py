@@ -44,7 +44,7 @@ class Running:
     pager: Pager
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def pager() -> Iterator[Pager]:
     """Answer webhooks."""
     pager = Pager()
@@ -68,7 +68,7 @@ def pager() -> Iterator[Pager]:
     thread.join()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def running(tmp_path_factory: pytest.TempPathFactory, pager: Pager) -> Iterator[Running]:
     """Let a fleet live under a Prometheus, and keep all of it up."""
     folder = tmp_path_factory.mktemp("site")

@@ -16,7 +16,7 @@ from tests.slurm.story import Story
 NODES = (Node("n1"), Node("n2"), Node("n3"), Node("n4", marks=False))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster() -> Iterator[Cluster]:
     """Start Slurm; end it after the last test."""
     reason = missing()
@@ -26,7 +26,7 @@ def cluster() -> Iterator[Cluster]:
         yield cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def gpus(cluster: Cluster) -> Iterator[Gpus]:
     """Put GPUs into the nodes."""
     gpus = Gpus(cluster.folder / "gpus", [node.name for node in cluster.nodes])
@@ -34,7 +34,7 @@ def gpus(cluster: Cluster) -> Iterator[Gpus]:
     gpus.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def metering(
     cluster: Cluster, gpus: Gpus, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Metering]:
@@ -50,7 +50,7 @@ def metering(
         metering.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def story(cluster: Cluster, metering: Metering) -> Story:
     """Let everything happen, once."""
     story = Story(cluster, metering)

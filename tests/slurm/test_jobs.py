@@ -55,7 +55,7 @@ class Books:
         return last == self._last and known and not open_
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def books(story: Story, metering: Metering) -> Books:
     """Wait until the books have settled."""
     return Books(story, metering)

@@ -85,7 +85,7 @@ def private(file: Path) -> None:
     os.chown(file, NOBODY, NOBODY)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Boot a machine with a CPU that counts, and configure both programs."""
     if reason := missing():

@@ -38,6 +38,12 @@ def test_the_node_loads_nothing_heavy(command: str) -> None:
     assert set() == modules & (HEAVY | CENTRE)
 
 
+@pytest.mark.parametrize("command", ["relaying", "job", "report", "top"])
+def test_a_login_node_needs_nothing_of_the_centre_s(command: str) -> None:
+    """`wattkeeper` without extras is enough to ask, and to relay."""
+    assert set() == loaded(f"wattkeeper.cli.{command}") & HEAVY
+
+
 def test_a_mark_is_quick() -> None:
     """Every job waits for it twice."""
     modules = loaded("wattkeeper.cli.main", "wattkeeper.cli.mark")

@@ -84,15 +84,17 @@ def running(tmp_path_factory: pytest.TempPathFactory, pager: Pager) -> Iterator[
     up = site.running()
     try:
         asyncio.run_coroutine_threadsafe(up.__aenter__(), loop).result(60)
-        hook = f"http://127.0.0.1:{pager.port}"
-        with (
-            alertmanager(folder / "alertmanager", alerts_port, hook) as alertmanager_url,
-            prometheus(folder / "prometheus", site.metrics_port, alerts_port) as engine,
-        ):
-            asyncio.run_coroutine_threadsafe(site.live(), loop).result(240)
-            until("rules are recorded", lambda: engine.instant(_RECORDED) or None)
-            yield Running(site, engine, alertmanager_url, pager)
-        asyncio.run_coroutine_threadsafe(up.__aexit__(None, None, None), loop).result(60)
+        try:
+            hook = f"http://127.0.0.1:{pager.port}"
+            with (
+                alertmanager(folder / "alertmanager", alerts_port, hook) as alertmanager_url,
+                prometheus(folder / "prometheus", site.metrics_port, alerts_port) as engine,
+            ):
+                asyncio.run_coroutine_threadsafe(site.live(), loop).result(240)
+                until("rules are recorded", lambda: engine.instant(_RECORDED) or None)
+                yield Running(site, engine, alertmanager_url, pager)
+        finally:
+            asyncio.run_coroutine_threadsafe(up.__aexit__(None, None, None), loop).result(60)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -10,7 +10,7 @@ from wattkeeper.model.meter import Component, MeterInfo, MeterSpec, Method, Part
 from wattkeeper.model.reading import Gauge, Reading
 from wattkeeper.model.state import Finding, State
 from wattkeeper.sources import amd_sysfs
-from wattkeeper.sources.files import UnreadableError, names, read_text, read_whole, worst
+from wattkeeper.sources.files import UnreadableError, names, read_whole, text_if_any, worst
 from wattkeeper.sources.slow import SlowReader
 
 _POWER = ("power1_average", "power1_input")
@@ -152,7 +152,7 @@ class AmdHwmonSource:
         except UnreadableError:
             return
         for chip in chips:
-            if _text(root / chip / "name") == "amdgpu":
+            if text_if_any(root / chip / "name") == "amdgpu":
                 yield (root / chip / "device").resolve().name, root / chip
 
     def _spec(self, name: str, address: str, chip: Path, more: dict[str, str]) -> MeterSpec:
@@ -162,11 +162,11 @@ class AmdHwmonSource:
             **more,
             "uuid": name.removeprefix("gpu/"),
             "pci_bus_id": address,
-            "model": _text(device / "product_name") or "AMD GPU",
-            "driver": _text(self._sysfs / "module/amdgpu/version"),
+            "model": text_if_any(device / "product_name") or "AMD GPU",
+            "driver": text_if_any(self._sysfs / "module/amdgpu/version"),
             "vendor": "amd",
             "scope": "module" if amd_sysfs.counts_processors(self._sysfs, address) else "gpu",
-            "serial": _text(device / "serial_number"),
+            "serial": text_if_any(device / "serial_number"),
             "minor": "" if minor is None else str(minor),
         }
         kept = {key: value for key, value in labels.items() if value or key == "driver"}
@@ -237,7 +237,7 @@ def _not_metered(chip: Path) -> str:
 def _labelled(chip: Path, kind: str, wanted: dict[str, str]) -> Iterator[tuple[str, int]]:
     """Yield (our name, value) of the chip's temperatures (m°C) or clocks (Hz)."""
     for number in range(1, len(_SENSORS) + 1):
-        label = _text(chip / f"{kind}{number}_label")
+        label = text_if_any(chip / f"{kind}{number}_label")
         value = _number(chip / f"{kind}{number}_input") if label in wanted else None
         if value is not None:
             yield wanted[label], value
@@ -265,10 +265,3 @@ def _number(file: Path) -> int | None:
         return read_whole(file, _MOST)
     except UnreadableError:
         return None
-
-
-def _text(file: Path) -> str:
-    try:
-        return read_text(file)
-    except UnreadableError:
-        return ""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from wattkeeper.sources.files import UnreadableError, names, read_text
+from wattkeeper.sources.files import UnreadableError, names, text_if_any
 
 _VENDOR = "0x1002"
 _GPU_CLASSES = ("0x03", "0x12")
@@ -19,7 +19,7 @@ def gpus(path_sysfs: Path) -> Iterator[str]:
     """Yield the PCI addresses of the AMD GPUs of this machine, whatever driver they have."""
     devices = path_sysfs / "bus/pci/devices"
     for address in _names(devices):
-        if _text(devices / address / "vendor") == _VENDOR and _text(
+        if text_if_any(devices / address / "vendor") == _VENDOR and text_if_any(
             devices / address / "class"
         ).startswith(_GPU_CLASSES):
             yield address
@@ -36,7 +36,7 @@ def identity(path_sysfs: Path, address: str) -> str:
     It is `GPU-` and the 16 hexadecimal digits of the kernel's `unique_id`. What amdsmi calls UUID
     is made of the same number, but differently in each of its versions.
     """
-    unique_id = _text(path_sysfs / "bus/pci/devices" / address / "unique_id").lower()
+    unique_id = text_if_any(path_sysfs / "bus/pci/devices" / address / "unique_id").lower()
     if not _UNIQUE_ID.fullmatch(unique_id) or not unique_id.strip("0"):
         return address
     return f"GPU-{unique_id.zfill(16)}"
@@ -44,7 +44,7 @@ def identity(path_sysfs: Path, address: str) -> str:
 
 def counts_processors(path_sysfs: Path, address: str) -> bool:
     """Tell whether the power of a GPU is that of its whole socket, processors and all."""
-    return _text(path_sysfs / "bus/pci/devices" / address / "device") in _APUS
+    return text_if_any(path_sysfs / "bus/pci/devices" / address / "device") in _APUS
 
 
 def minor(path_sysfs: Path, address: str) -> int | None:
@@ -54,13 +54,6 @@ def minor(path_sysfs: Path, address: str) -> int | None:
         if found:
             return int(found[1])
     return None
-
-
-def _text(file: Path) -> str:
-    try:
-        return read_text(file)
-    except UnreadableError:
-        return ""
 
 
 def _names(folder: Path) -> list[str]:

@@ -46,6 +46,14 @@ def read_text(path: Path) -> str:
     return content.decode("utf-8", "replace").strip()
 
 
+def text_if_any(path: Path) -> str:
+    """Return the stripped text of a small file; "" where it cannot be read, whatever the reason."""
+    try:
+        return read_text(path)
+    except UnreadableError:
+        return ""
+
+
 def read_whole(path: Path, most: int) -> int:
     """Return the whole number from 0 to `most` that a file holds.
 

@@ -20,6 +20,7 @@ from wattkeeper.aggregator.metrics import Exporter
 from wattkeeper.aggregator.openapi import document
 from wattkeeper.aggregator.page.routes import Pages
 from wattkeeper.aggregator.problem import ProblemError, ledger_unavailable, respond
+from wattkeeper.aggregator.threads import Threads
 from wattkeeper.delivery.wire import MAX_BODY
 from wattkeeper.ledger.store import LedgerError
 from wattkeeper.listening.connection import SlowBodyError
@@ -60,18 +61,15 @@ def build(
     auditing: Auditing,
     exporter: Exporter,
     gate: Gate,
-    pool: Executor,
-    scraper: Executor,
-    renderer: Executor,
+    threads: Threads,
     keeper: Keeper,
     limiting: Limiting,
 ) -> web.Application:
     """Return the application. `keeper` gives its requests their time, `limiting` their number.
 
-    `gate` decides who may ask; `pool` runs questions, `scraper` renders metrics, `renderer` the
-    page.
+    `gate` decides who may ask.
     """
-    pages = Pages(endpoints, pool, renderer)
+    pages = Pages(endpoints, threads.ask, threads.page)
     middlewares = [
         keeper.hurry,
         problems,
@@ -83,7 +81,7 @@ def build(
     ]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     for endpoint in endpoints:
-        gate.add(app, "GET", endpoint.path, endpoint.handler(pool), endpoint.who)
+        gate.add(app, "GET", endpoint.path, endpoint.handler(threads.ask), endpoint.who)
     gate.add(app, "POST", windows.PATH, deliveries.handle, AGENTS)
     gate.add(app, "POST", closed.PATH, statements.handle, CLOSERS)
     gate.add(app, "POST", identities.PATH, people.handle, OPERATORS)
@@ -92,11 +90,11 @@ def build(
     async def metrics(request: web.Request) -> web.Response:
         accept = request.headers.get("Accept", "")
         loop = asyncio.get_running_loop()
-        body, content_type = await loop.run_in_executor(scraper, exporter.render, accept)
+        body, content_type = await loop.run_in_executor(threads.scrape, exporter.render, accept)
         return web.Response(body=body, headers={"Content-Type": content_type})
 
     gate.add(app, "GET", "/metrics", metrics, SCRAPERS)
-    gate.add(app, "GET", "/openapi.json", _openapi(endpoints, renderer), PUBLIC)
+    gate.add(app, "GET", "/openapi.json", _openapi(endpoints, threads.page), PUBLIC)
     return app
 
 

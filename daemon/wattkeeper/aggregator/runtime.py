@@ -31,7 +31,6 @@ from wattkeeper.aggregator.limiting import Limiting
 from wattkeeper.aggregator.live import Live
 from wattkeeper.aggregator.metrics import Exporter
 from wattkeeper.aggregator.opening import (
-    StartError,
     check_clock,
     join,
     open_certificates,
@@ -43,6 +42,7 @@ from wattkeeper.aggregator.opening import (
 from wattkeeper.aggregator.polls import Polls
 from wattkeeper.aggregator.pricing import Pricing
 from wattkeeper.aggregator.recording import Recording
+from wattkeeper.aggregator.serving import serve
 from wattkeeper.aggregator.shown_jobs import ShownJobs
 from wattkeeper.aggregator.snapshot import DeliveryCounts, Looker
 from wattkeeper.aggregator.targets import Targets
@@ -56,7 +56,6 @@ from wattkeeper.ledger.queries.shown import newest_workload
 from wattkeeper.ledger.store import Ledger
 from wattkeeper.listening import door
 from wattkeeper.listening.keeper import Keeper
-from wattkeeper.listening.unix_door import SocketError, UnixDoor
 from wattkeeper.model.state import Finding, State
 from wattkeeper.schedulers.base import Scheduler
 from wattkeeper.tls.server import ServerCertificates
@@ -206,7 +205,7 @@ class Aggregator:
         fetching = Fetching(
             self.settings.factors,
             self.ledger,
-            leads=lambda: self.lease.token is not None,
+            leads=self._leads,
             troubles=self._troubles,
             writer=self._threads.commit,
             now_ms=self._now_ms,
@@ -284,16 +283,10 @@ class Aggregator:
         if self._certificates is not None:
             found.append(self._certificates.finding())
         found += self.polls.findings()
-        if self._pricing is not None:
-            found += self._pricing.findings()
-        if self._recording is not None:
-            found += self._recording.findings()
-        if self._budgeting is not None:
-            found += self._budgeting.findings()
-        if self._identities is not None:
-            found += self._identities.findings()
-        if self._auditing is not None:
-            found += self._auditing.findings()
+        parts = (self._pricing, self._recording, self._budgeting, self._identities, self._auditing)
+        for part in parts:
+            if part is not None:
+                found += part.findings()
         return found
 
     async def commit(self) -> bool:
@@ -303,6 +296,9 @@ class Aggregator:
     async def settle(self) -> bool:
         """Settle what can be; see `Committing`."""
         return await _started(self._committing).settle()
+
+    def _leads(self) -> bool:
+        return self.lease.token is not None
 
     def _open(self) -> None:
         settings = self.settings
@@ -373,26 +369,10 @@ class Aggregator:
             findings=self.findings,
             telemetry=None if recording is None else recording.store,
             pricing=self.pricing,
-            leads=lambda: self.lease.token is not None,
+            leads=self._leads,
         )
         statements = Closed(ledger, self.pricing, pool=self._threads.ask, now_ms=self._now_ms)
-        self._identities = Identities(
-            ledger,
-            milliseconds(settings.retention.identities),
-            leads=lambda: self.lease.token is not None,
-            troubles=self._troubles,
-            writer=self._threads.commit,
-            now_ms=self._now_ms,
-        )
-        self._auditing = Auditing(
-            ledger,
-            milliseconds(settings.retention.audit),
-            partial(configured, settings, self._tokens),
-            leads=lambda: self.lease.token is not None,
-            troubles=self._troubles,
-            writer=self._threads.commit,
-            now_ms=self._now_ms,
-        )
+        self._keep_watch()
         app = build(
             (
                 *self._api.endpoints(),
@@ -402,42 +382,36 @@ class Aggregator:
             ),
             deliveries,
             statements,
-            self._identities,
-            self._auditing,
+            self.identities,
+            self.auditing,
             self._exporter,
             Gate(self.callers),
-            self._threads.ask,
-            self._threads.scrape,
-            self._threads.page,
+            self._threads,
             self._keeper,
             limiting,
         )
-        await self._serve(app)
-
-    async def _serve(self, app: web.Application) -> None:
-        """Answer at the address that is set, and at the socket, if there is to be one.
-
-        Raises:
-            StartError: one of them cannot be used.
-
-        """
         self._runner = door.runner(app, self._keeper, shutdown_s=5)
-        await self._runner.setup()
-        address = host_port(self.settings.listen)
-        listener = door.Door(self._runner, *address, self._keeper, self._certificates)
-        try:
-            await listener.start()
-        except OSError as error:
-            raise StartError(
-                f"listen: {self.settings.listen} cannot be used ({os.strerror(error.errno or 0)}); "
-                "is an aggregator running already? Choose another with --listen"
-            ) from error
-        self.port = listener.port
-        if (path := self.settings.access.socket) is not None:
-            try:
-                await UnixDoor(self._runner, path, self._keeper).start()
-            except SocketError as error:
-                raise StartError(f"access.socket: {error}") from error
+        self.port = await serve(self._runner, settings, self._keeper, self._certificates)
+
+    def _keep_watch(self) -> None:
+        """Make what keeps names for a time, and what notes who reads them."""
+        self._identities = Identities(
+            self.ledger,
+            milliseconds(self.settings.retention.identities),
+            leads=self._leads,
+            troubles=self._troubles,
+            writer=self._threads.commit,
+            now_ms=self._now_ms,
+        )
+        self._auditing = Auditing(
+            self.ledger,
+            milliseconds(self.settings.retention.audit),
+            partial(configured, self.settings, self._tokens),
+            leads=self._leads,
+            troubles=self._troubles,
+            writer=self._threads.commit,
+            now_ms=self._now_ms,
+        )
 
     def _exports(self, fleet: Fleet) -> Exporter:
         metrics = self.settings.metrics

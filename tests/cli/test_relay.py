@@ -21,7 +21,7 @@ from tests.aggregator.roles import guarded
 from tests.aggregator.test_unix_socket import ask_as, jobs_of_nobody, listed
 from tests.cli.conftest import Run
 from tests.e2e.programs import until
-from wattkeeper.cli.relaying import Relay, Way
+from wattkeeper.aggregator.access.relaying import Relay, Way
 from wattkeeper.listening.peers import Account
 from wattkeeper.tls.client import ClientCertificates
 

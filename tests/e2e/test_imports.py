@@ -38,10 +38,12 @@ def test_the_node_loads_nothing_heavy(command: str) -> None:
     assert set() == modules & (HEAVY | CENTRE)
 
 
-@pytest.mark.parametrize("command", ["relaying", "job", "report", "top"])
-def test_a_login_node_needs_nothing_of_the_centre_s(command: str) -> None:
+@pytest.mark.parametrize(
+    "module", ["aggregator.access.relaying", "cli.job", "cli.report", "cli.top"]
+)
+def test_a_login_node_needs_nothing_of_the_centre_s(module: str) -> None:
     """`wattkeeper` without extras is enough to ask, and to relay."""
-    assert set() == loaded(f"wattkeeper.cli.{command}") & HEAVY
+    assert set() == loaded(f"wattkeeper.{module}") & HEAVY
 
 
 def test_a_mark_is_quick() -> None:

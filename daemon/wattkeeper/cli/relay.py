@@ -79,8 +79,8 @@ class Relay:
         return 0
 
     async def _serve(self, daemon: Daemon) -> None:
-        from wattkeeper.cli.relaying import Relay as Relaying
-        from wattkeeper.cli.relaying import Way
+        from wattkeeper.aggregator.access.relaying import Relay as Relaying
+        from wattkeeper.aggregator.access.relaying import Way
         from wattkeeper.tls.client import ClientCertificates
 
         given = self.settings
